@@ -1,0 +1,17 @@
+__version__ = "0.1.0"
+
+from tripletloss import distances, losses, mining
+from tripletloss.losses import MetricLoss, TripletLoss, triplet_loss, triplet_margin_loss
+from tripletloss.mining import Triplets, mine_triplets
+
+__all__ = [
+    "MetricLoss",
+    "TripletLoss",
+    "Triplets",
+    "distances",
+    "losses",
+    "mine_triplets",
+    "mining",
+    "triplet_loss",
+    "triplet_margin_loss",
+]
