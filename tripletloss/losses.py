@@ -166,7 +166,7 @@ class Reduce(keras.losses.Loss):
         """The losses, as they come."""
         return y_pred
 
-
+# %% ../nbs/02_losses.ipynb #bb5cb058
 @keras.saving.register_keras_serializable(package="tripletloss")
 class MetricLoss(keras.losses.Loss):
     """A Keras loss from a function of integer labels and embeddings, which sees the labels exactly.
@@ -179,14 +179,7 @@ class MetricLoss(keras.losses.Loss):
     fn_kwargs : further arguments of `fn`.
     """
 
-    def __init__(
-        self,
-        fn: Callable,
-        name: str | None = None,
-        reduction: str | None = "sum_over_batch_size",
-        dtype: str | None = None,
-        **fn_kwargs,
-    ):
+    def __init__(self, fn: Callable, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: str | None = None, **fn_kwargs):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.fn, self.fn_kwargs = fn, fn_kwargs
 
