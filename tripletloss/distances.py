@@ -58,7 +58,9 @@ def as_embedding_pair(
             f"{names[0]} and {names[1]} must have the same width d; "
             f"received shapes {tuple(query.shape)} and {tuple(key.shape)}."
         )
-    dtype = keras.backend.result_type(query.dtype, key.dtype)
+    # Not keras.backend.result_type: outside TensorFlow it makes float32 of two float64.
+    dtypes = [keras.backend.standardize_dtype(x.dtype) for x in (query, key)]
+    dtype = "float64" if "float64" in dtypes else "float32"
     return ops.cast(query, dtype), ops.cast(key, dtype)
 
 # %% ../nbs/00_distances.ipynb #503843ca
@@ -108,14 +110,16 @@ def centred_gram(
     """Squared euclidean distances of all pairs by one matrix product, around the key nearest to the keys' mean."""
     centre = ops.stop_gradient(central_row(key))
     query, key = query - centre, key - centre
-    products = ops.matmul(query, ops.transpose(key))
+    products = query @ ops.transpose(key)  # the operator keeps float64 on every backend, ops.matmul does not
     squares = ops.sum(query * query, axis=1)[:, None] + ops.sum(key * key, axis=1)[None]
-    return ops.maximum(squares - 2 * products, 0)  # rounding can leave a tiny negative number
+    return ops.relu(squares - 2 * products)  # rounding can leave a tiny negative number
 
 
 def central_row(key: Tensor) -> Tensor:
     """The finite row (d,) of key (m, d) that is nearest to the mean of its finite numbers."""
     mean = ops.mean(ops.where(ops.isfinite(key), key, 0), axis=0)
+    if key.shape[0] == 0:  # no keys, no distances: any row will do
+        return mean
     squares = ops.sum(ops.square(key - mean), axis=1)
     return ops.take(key, ops.argmin(ops.where(ops.isfinite(squares), squares, np.inf)), axis=0)
 
@@ -165,7 +169,7 @@ def unit_rows(
     x = ops.convert_to_tensor(x)
     dtype = keras.backend.standardize_dtype(x.dtype)
     wide = x if dtype == "float64" else ops.cast(x, "float32")
-    largest = ops.stop_gradient(ops.max(ops.abs(wide), axis=-1, keepdims=True))
+    largest = ops.stop_gradient(ops.max(ops.abs(wide), axis=-1, keepdims=True, initial=0))
     zero = largest == 0
     wide = wide / ops.where(zero, 1, largest)
     squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
@@ -211,8 +215,9 @@ class Manhattan(Distance):
         return ops.fori_loop(0, ops.shape(query)[1], add_coordinate, start)
 
     def call_paired(self, query: Tensor, key: Tensor) -> Tensor:
-        """Distances (n,)."""
-        return ops.sum(ops.abs(query - key), axis=1)
+        """Distances (n,), with gradient 0 in every coordinate that is equal (JAX's abs has 1 there)."""
+        difference = query - key
+        return ops.sum(difference * ops.stop_gradient(ops.sign(difference)), axis=1)
 
 # %% ../nbs/00_distances.ipynb #4005718f
 @keras.saving.register_keras_serializable(package="tripletloss")
@@ -223,7 +228,7 @@ class InnerProduct(Distance):
 
     def call(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n, m), by one matrix product."""
-        return -ops.matmul(query, ops.transpose(key))
+        return -(query @ ops.transpose(key))
 
     def call_paired(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n,)."""

@@ -32,7 +32,7 @@ def hinge(
     margin: float = 1.0,  # by how much the negative is to be farther away, in units of the distance
 ) -> Tensor:  # (n,) losses
     """max(0, positive - negative + margin), the loss of FaceNet (arXiv 1503.03832)."""
-    return ops.maximum(shortfall(positive_distance, negative_distance) + margin, 0)
+    return ops.relu(shortfall(positive_distance, negative_distance) + margin)
 
 # %% ../nbs/02_losses.ipynb #c0233ab5
 def softplus(
@@ -93,7 +93,7 @@ def triplet_margin_loss(
         raise ValueError(f"anchor, positive and negative must have the same length n; received shapes {shapes}.")
     positive_distance, negative_distance = distance.paired(anchor, positive), distance.paired(anchor, negative)
     if swap:
-        negative_distance = ops.minimum(negative_distance, distance.paired(positive, negative))
+        negative_distance = ops.min(ops.stack([negative_distance, distance.paired(positive, negative)]), axis=0)
     if soft_margin:
         return softplus(positive_distance, negative_distance)
     return hinge(positive_distance, negative_distance, margin)
@@ -118,9 +118,8 @@ def counted_triplet_loss(
         distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy,
     )  # fmt: skip
     batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings)
-    keys = ops.zeros_like(batch.query_embeddings) if batch.key_embeddings.shape[0] == 0 else batch.key_embeddings
     anchors = ops.where(valid[:, None], batch.query_embeddings, 0)
-    positives, negatives = ops.take(keys, positive, axis=0), ops.take(keys, negative, axis=0)
+    positives, negatives = (ops.take(batch.key_embeddings, chosen, axis=0) for chosen in (positive, negative))
     losses = triplet_margin_loss(anchors, positives, negatives, distance, soft_margin, margin)
     return ops.where(valid, losses, 0), valid
 

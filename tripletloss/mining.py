@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'BLOCK_NUMBERS', 'as_labels', 'check_nothing_lost',
            'masked_argmax', 'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'rows_per_block',
-           'in_blocks', 'Batch', 'as_batch', 'check_lengths', 'Triplets', 'mine_triplets']
+           'in_blocks', 'Batch', 'as_batch', 'one_label_dtype', 'at_least_one_row', 'check_lengths', 'Triplets',
+           'mine_triplets']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from .distances import Distance, Tensor, as_embedding_pair, get, unknown_name
 def as_labels(
     labels: Tensor,  # (n,) or (n, 1) integers of any width
     name: str = "labels",  # how the error message calls them
-) -> Tensor:  # (n,) int32, or int64 where 32 bits may not hold them
+) -> Tensor:  # (n,) int32, or as they were where 32 bits may not hold them
     """Check that `labels` are integers, one for each example, and lay them in a row.
 
     Raises
@@ -39,10 +40,10 @@ def as_labels(
         raise ValueError(
             f"{name} must be integers of shape (n,) or (n, 1); received shape {shape} and dtype {dtype}.{one_hot}"
         )
-    if isinstance(labels, np.ndarray) and labels.dtype.itemsize > np.dtype(dtype).itemsize:
+    if isinstance(labels, np.ndarray) and not np.can_cast(labels.dtype, dtype):
         check_nothing_lost(labels, tensor, name)
     tensor = ops.squeeze(tensor, axis=1) if len(shape) == 2 else tensor
-    return ops.cast(tensor, "int64" if dtype in ("int64", "uint64", "uint32") else "int32")
+    return tensor if dtype in ("int64", "uint64", "uint32") else ops.cast(tensor, "int32")
 
 
 def check_nothing_lost(labels: np.ndarray, tensor: Tensor, name: str) -> None:
@@ -114,12 +115,12 @@ BLOCK_NUMBERS = 4 * 1024 * 1024
 # %% ../nbs/01_mining.ipynb #f3cf034f
 def rows_per_block(
     n: int | Tensor,  # queries
-    m: int | Tensor,  # keys
+    m: int | Tensor,  # keys, at least 1
 ) -> int | Tensor:  # rows of a block
     """How many rows of m numbers fit into a block, at least 1 and at most n; a tensor where the graph knows no n."""
     known = isinstance(n, int) and isinstance(m, int)
     smaller, larger = (min, max) if known else (ops.minimum, ops.maximum)
-    return larger(1, smaller(n, BLOCK_NUMBERS // larger(1, m)))
+    return larger(1, smaller(n, BLOCK_NUMBERS // m))
 
 
 def in_blocks(
@@ -131,7 +132,8 @@ def in_blocks(
     n = ops.shape(rows[0])[0]
     if isinstance(size, int) and size == n:
         return choose(rows)  # one block: no loop around it
-    blocks = (n + size - 1) // size
+    blocks = (n - 1) // size + 1
+    blocks = max(blocks, 1) if isinstance(blocks, int) else ops.maximum(blocks, 1)  # a loop of no rounds has no shape
 
     def split(x: Tensor) -> Tensor:
         filler = ops.zeros((blocks * size - n, *x.shape[1:]), dtype=x.dtype)
@@ -142,11 +144,14 @@ def in_blocks(
 
 # %% ../nbs/01_mining.ipynb #44f9a94c
 class Batch(NamedTuple):
-    """Queries and keys, checked; the keys are the queries where none were given."""
+    """Queries and keys, checked; the keys are the queries where none were given.
+
+    Without any key there is one of zeros, which makes nobody valid: a positive and a negative take two.
+    """
 
     query_labels: Tensor  # (n,) integers
     query_embeddings: Tensor  # (n, d) floats
-    key_labels: Tensor  # (m,) integers, dtype as the queries'
+    key_labels: Tensor  # (m,) integers, dtype as the queries', m >= 1
     key_embeddings: Tensor  # (m, d) floats, dtype as the queries'
 
 
@@ -172,9 +177,27 @@ def as_batch(
     query, key = as_embedding_pair(query_embeddings, key_embeddings, ("query_embeddings", "key_embeddings"))
     check_lengths(labels, query, ("query_labels", "query_embeddings"))
     check_lengths(other_labels, key, ("key_labels", "key_embeddings"))
-    if labels.dtype != other_labels.dtype:
-        labels, other_labels = ops.cast(labels, "int64"), ops.cast(other_labels, "int64")
-    return Batch(labels, query, other_labels, key)
+    labels, other_labels = one_label_dtype(labels, other_labels)
+    return Batch(labels, query, at_least_one_row(other_labels), at_least_one_row(key))
+
+# %% ../nbs/01_mining.ipynb #c897ac40
+def one_label_dtype(labels: Tensor, other_labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both labels in one integer dtype that holds them all; ValueError if the backend has none."""
+    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in (labels, other_labels)}
+    if len(dtypes) == 1:
+        return labels, other_labels
+    wide = ops.cast(ops.zeros((), "int32"), "int64")  # JAX makes int32 of it, unless told to use 64 bits
+    if "uint64" in dtypes or ("uint32" in dtypes and keras.backend.standardize_dtype(wide.dtype) != "int64"):
+        raise ValueError(f"query_labels and key_labels must have one dtype; received {' and '.join(sorted(dtypes))}.")
+    return ops.cast(labels, "int64"), ops.cast(other_labels, "int64")
+
+
+def at_least_one_row(x: Tensor) -> Tensor:
+    """x (m, ...) itself, or one row of zeros if m is 0: nobody can choose from nothing, nor gather from it."""
+    if x.shape[0]:
+        return x
+    missing = 1 if x.shape[0] == 0 else ops.maximum(1 - ops.shape(x)[0], 0)
+    return ops.concatenate([x, ops.zeros((missing, *x.shape[1:]), dtype=x.dtype)])
 
 
 def check_lengths(labels: Tensor, embeddings: Tensor, names: tuple[str, str]) -> None:
@@ -226,6 +249,4 @@ def mine_triplets(
         chosen = mine_table(table, positives, ~same, positive_mining_strategy, negative_mining_strategy)
         return *chosen, ops.any(positives, axis=1) & ~ops.all(same, axis=1)
 
-    if 0 in (query.shape[0], key.shape[0]):  # nobody to choose from
-        return Triplets(ops.zeros((n,), "int32"), ops.zeros((n,), "int32"), ops.zeros((n,), "bool"))
     return Triplets(*in_blocks(choose, (ops.arange(n), labels, query), rows_per_block(n, m)))

@@ -1,0 +1,269 @@
+"""Chosen indices and validity against the loops, in one block and in several."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from on_backend import BACKEND, array, compiled, tensor
+from reference import DISTANCES, NEGATIVES, POSITIVES, mine, pairwise
+
+import tripletloss as tl
+
+rng = np.random.default_rng(4)
+N, M = 11, 8
+X, Y = rng.normal(size=(N, 3)).astype("float32"), rng.integers(0, 4, N)
+KEY_X, KEY_Y = rng.normal(size=(M, 3)).astype("float32"), rng.integers(0, 5, M)
+Y[0] = 9  # nobody else's
+
+# keys, and whether key i is no positive of query i
+SETTINGS = {
+    "itself": (False, None),
+    "itself and the diagonal": (False, False),
+    "keys": (True, None),
+    "keys without the diagonal": (True, True),
+}
+
+
+def mined(y=Y, x=X, keys=None, **settings):
+    """Positive, negative and valid, as arrays."""
+    key_y, key_x = keys or (None, None)
+    triplets = tl.mine_triplets(y, x, key_y, key_x, **settings)
+    n, m = len(y), len(y) if keys is None else len(key_y)
+    positive, negative, valid = (array(field) for field in (triplets.positive, triplets.negative, triplets.valid))
+    assert positive.shape == negative.shape == valid.shape == (n,)
+    assert valid.dtype == bool
+    for indices in (positive, negative):
+        assert np.issubdtype(indices.dtype, np.integer)
+        assert ((indices >= 0) & (indices < max(m, 1))).all()
+    return positive, negative, valid
+
+
+def assert_mined(computed, expected):
+    """Equal to the loops' triplets; what stands where a query is not valid means nothing."""
+    positive, negative, valid = computed
+    np.testing.assert_array_equal(valid, [t is not None for t in expected])
+    assert [(int(p), int(n)) if v else None for p, n, v in zip(positive, negative, valid, strict=True)] == expected
+
+
+def strategies(positive, negative):
+    return {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("negative", NEGATIVES)
+@pytest.mark.parametrize("positive", POSITIVES)
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_equals_the_loops(distance, positive, negative, setting):
+    with_keys, remove = SETTINGS[setting]
+    keys = (KEY_Y, KEY_X) if with_keys else None
+    expected = mine(
+        Y,
+        pairwise(distance, X, KEY_X if with_keys else X),
+        KEY_Y if with_keys else None,
+        with_keys is False if remove is None else remove,
+        positive,
+        negative,
+    )
+    assert any(expected)
+    assert not all(expected) or setting == "itself and the diagonal"
+    computed = mined(
+        keys=keys, distance=distance, remove_diagonal=remove, **strategies(positive, negative)
+    )
+    assert_mined(computed, expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, N, 1000])
+@pytest.mark.parametrize("setting", ["itself", "keys"])
+@pytest.mark.parametrize("distance", ["euclidean", "manhattan"])
+def test_blocks_change_nothing(distance, setting, rows, monkeypatch):
+    keys = (KEY_Y, KEY_X) if setting == "keys" else None
+    key_y, key_x = keys or (None, X)
+    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * len(key_x))
+    assert_mined(mined(keys=keys, distance=distance), mine(Y, pairwise(distance, X, key_x), key_y))
+
+
+def test_block_smaller_than_a_row(monkeypatch):
+    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 1)
+    assert_mined(mined(distance="cosine"), mine(Y, pairwise("cosine", X, X)))
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_blocks_when_compiled(rows, monkeypatch):
+    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * N)
+    y = ops.convert_to_tensor(Y.astype("int32"))
+    triplets = compiled(lambda x: tuple(tl.mine_triplets(y, x, distance="snr")))(ops.convert_to_tensor(X))
+    assert_mined(tuple(array(x) for x in triplets), mine(Y, pairwise("snr", X, X)))
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_blocks_when_the_graph_knows_no_batch_size(rows, monkeypatch):
+    if BACKEND != "tensorflow":
+        pytest.skip("only TensorFlow traces a function without knowing the batch size")
+    import tensorflow as tf
+
+    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * 9)
+    traced = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3], tf.float32)])
+    def fn(y, x):
+        traced.append(x.shape)
+        return tuple(tl.mine_triplets(y, x, distance="euclidean"))
+
+    for n in (9, 4, 1, 0):
+        y, x = Y[:n].astype("int64"), X[:n]
+        assert_mined(tuple(array(t) for t in fn(y, x)), mine(y, pairwise("euclidean", x, x)))
+    assert len(traced) == 1
+
+
+def test_ties_go_to_the_lowest_index():
+    x = np.array([0, 1, -1, 1, -1, 2, -2, 2, -2], "float32")[:, None]
+    y = np.array([0, 0, 0, 1, 1, 0, 0, 1, 1])
+    table = pairwise("manhattan", x, x)
+    for positive in POSITIVES:
+        for negative in NEGATIVES:
+            computed = mined(y, x, distance="manhattan", **strategies(positive, negative))
+            assert_mined(computed, mine(y, table, positive=positive, negative=negative))
+
+
+def test_semi_hard_is_strictly_beyond():
+    """The positive of 0 is at 2 and so is the negative at -2; the next one, at 3, is semi-hard."""
+    x, y = np.array([[0], [2], [-2], [-3]], "float32"), np.array([0, 0, 1, 2])
+    _, negative, _ = mined(y, x, distance="manhattan")
+    assert negative[0] == 3
+
+
+def test_all_points_the_same():
+    """Every distance ties: the lowest index, and no negative is beyond the positive."""
+    x, y = np.ones((6, 3), "float32"), np.array([0, 1, 0, 1, 0, 1])
+    for distance in DISTANCES:
+        positive, negative, valid = mined(y, x, distance=distance)
+        assert valid.all()
+        np.testing.assert_array_equal(positive, [2, 3, 0, 1, 0, 1])
+        np.testing.assert_array_equal(negative, [1, 0, 1, 0, 1, 0])
+
+
+# Values that are not finite.
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_bad_row_is_chosen_last(distance, bad):
+    x, y = X.copy(), np.arange(N) % 2
+    x[4] = bad
+    good = np.arange(N) != 4
+    index = np.flatnonzero(good)
+    for positive in POSITIVES:
+        for negative in NEGATIVES:
+            computed = mined(y, x, distance=distance, **strategies(positive, negative))
+            expected = mine(y[good], pairwise(distance, x[good], x[good]), positive=positive, negative=negative)
+            chosen = [(int(p), int(n)) for p, n, _ in zip(*computed, strict=True)]
+            assert [chosen[i] for i in index] == [(index[p], index[n]) for p, n in expected]
+
+
+def test_a_bad_row_is_chosen_where_there_is_no_other():
+    x = np.array([[0.0], [np.nan], [2.0]], "float32")
+    positive, negative, valid = mined(np.array([0, 0, 1]), x, distance="euclidean")
+    assert positive[0] == 1
+    assert negative[0] == 2
+    np.testing.assert_array_equal(valid, [True, True, False])
+
+
+# How many, and of which dtype.
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_few_queries(distance, n):
+    assert_mined(mined(Y[:n], X[:n], distance=distance), mine(Y[:n], pairwise(distance, X[:n], X[:n])))
+
+
+def test_no_queries_but_keys():
+    assert_mined(mined(Y[:0], X[:0], (KEY_Y, KEY_X)), [])
+
+
+def test_no_keys():
+    _, _, valid = mined(Y, X, (KEY_Y[:0], KEY_X[:0]))
+    assert not valid.any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_widths_of_embeddings(distance, dtype, float64):
+    x = tensor(X, dtype)
+    exact = array(ops.cast(x, "float64"))
+    assert_mined(mined(Y, x, distance=distance), mine(Y, pairwise(distance, exact, exact)))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+def test_widths_of_labels(dtype):
+    assert_mined(mined(Y.astype(dtype), X, distance="euclidean"), mine(Y, pairwise("euclidean", X, X)))
+
+
+def test_two_widths_of_labels():
+    computed = mined(Y.astype("int8"), X, (KEY_Y.astype("int64"), KEY_X), distance="euclidean")
+    assert_mined(computed, mine(Y, pairwise("euclidean", X, KEY_X), KEY_Y))
+
+
+def test_uint32_and_int32_labels_are_compared_as_numbers():
+    queries, keys = np.array([2**32 - 1, 5, 5], "uint32"), np.array([-1, 5, 6], "int32")
+    if BACKEND == "jax":  # 32 bits hold the one or the other
+        with pytest.raises(ValueError, match="label"):
+            mined(queries, X[:3], (keys, KEY_X[:3]))
+        return
+    expected = mine(queries.astype(object), pairwise("cosine", X[:3], KEY_X[:3]), keys.astype(object))
+    assert_mined(mined(queries, X[:3], (keys, KEY_X[:3])), expected)
+
+
+def test_column_of_labels():
+    expected = mine(Y, pairwise("euclidean", X, X))
+    assert_mined(mined(Y[:, None], X, distance="euclidean"), expected)
+    computed = mined(Y, X, (KEY_Y[:, None], KEY_X), distance="euclidean")
+    assert_mined(computed, mine(Y, pairwise("euclidean", X, KEY_X), KEY_Y))
+
+
+@pytest.mark.parametrize("labels", [[-1, -1, -2, -2, 0], [2**24, 2**24, 2**24 + 1, 2**24 + 1, 2**24 + 1]])
+def test_labels_are_compared_exactly(labels):
+    labels = np.array(labels)
+    assert_mined(mined(labels, X[:5]), mine(labels, pairwise("cosine", X[:5], X[:5])))
+
+
+@pytest.mark.parametrize("labels", [[2**40, 2**40, 2**40 + 2**33, 2**40 + 2**33], [0, 0, 2**32, 2**32]])
+def test_labels_beyond_32_bits_are_exact_or_refused(labels):
+    labels = np.array(labels, "int64")
+    if BACKEND == "jax":
+        with pytest.raises(ValueError, match=r"query_labels.*int64.*int32.*return_inverse"):
+            mined(labels, X[:4])
+        return
+    assert_mined(mined(labels, X[:4]), mine(labels, pairwise("cosine", X[:4], X[:4])))
+
+
+def test_labels_of_64_bits_on_every_backend(float64):
+    labels = np.array([0, 0, 2**32, 2**32])
+    assert_mined(mined(labels, X[:4]), mine(labels, pairwise("cosine", X[:4], X[:4])))
+
+
+def test_lists_will_do():
+    assert_mined(mined(Y.tolist(), X.tolist(), distance="l2"), mine(Y, pairwise("euclidean", X, X)))
+
+
+# The choice has no gradient and makes no large table.
+
+
+def test_no_table_is_ever_whole(monkeypatch):
+    """A distance that looks at the tables asked of it sees blocks only."""
+    seen = []
+
+    class Watched(tl.distances.Distance):
+        def call(self, query, key):
+            seen.append((query.shape[0], key.shape[0]))
+            return -ops.matmul(query, ops.transpose(key))
+
+    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 4 * N)
+    assert_mined(mined(distance=Watched()), mine(Y, pairwise("inner_product", X, X)))
+    assert seen
+    assert all(rows * columns <= 4 * N for rows, columns in seen)
+
+
+def test_embeddings_of_keras_variables():
+    variable = keras.Variable(X)
+    assert_mined(mined(Y, variable, distance="euclidean"), mine(Y, pairwise("euclidean", X, X)))

@@ -1,0 +1,135 @@
+"""The loss once more, as plain loops over Python floats, written from the definitions and never from the package.
+
+Labels y; distances d(i, j) of query i to key j.
+
+    P(i) = keys with query i's label, without key i where `remove_diagonal`
+    N(i) = keys with another label
+    A query is valid where both have a member.
+"""
+
+import math
+
+import numpy as np
+
+DISTANCES = {
+    "cosine": (),
+    "euclidean": ("l2", "pythagorean"),
+    "squared_euclidean": ("sql2", "sqeuclidean"),
+    "manhattan": ("l1", "taxicab"),
+    "inner_product": ("ip",),
+    "snr": ("signal-to-noise-ratio",),
+}
+POSITIVES = ("hard", "easy")
+NEGATIVES = ("hard", "semi-hard", "easy")
+
+
+def variance(row):
+    mean = sum(row) / len(row)
+    return sum((x - mean) ** 2 for x in row) / len(row)
+
+
+def distance(name, query, key):
+    """One distance of one query to one key, both sequences of numbers."""
+    query, key = [float(x) for x in query], [float(x) for x in key]
+    product = sum(a * b for a, b in zip(query, key, strict=True))
+    differences = [a - b for a, b in zip(query, key, strict=True)]
+    if name == "cosine":
+        lengths = math.sqrt(sum(a * a for a in query)) * math.sqrt(sum(b * b for b in key))
+        return 1 - product / lengths if lengths != 0 else 1.0  # a row of zeros is 1 from everything
+    if name == "euclidean":
+        return math.sqrt(sum(x * x for x in differences))
+    if name == "squared_euclidean":
+        return sum(x * x for x in differences)
+    if name == "manhattan":
+        return sum(abs(x) for x in differences)
+    if name == "inner_product":
+        return -product
+    if name == "snr":
+        signal = variance(query)
+        return variance(differences) / signal if signal != 0 else 0.0  # a constant query is 0 from everything
+    raise KeyError(name)
+
+
+def pairwise(name, queries, keys):
+    return np.array([[distance(name, q, k) for k in keys] for q in queries]).reshape(len(queries), len(keys))
+
+
+def paired(name, queries, keys):
+    return np.array([distance(name, q, k) for q, k in zip(queries, keys, strict=True)])
+
+
+def farthest(distances, allowed):
+    """The allowed index of the largest distance: the lowest on ties, those that are not finite last."""
+    best = None
+    for j in allowed:
+        if not math.isfinite(distances[j]):
+            continue
+        if best is None or distances[j] > distances[best]:
+            best = j
+    return allowed[0] if best is None else best
+
+
+def nearest(distances, allowed):
+    return farthest([-d for d in distances], allowed)
+
+
+def mine(labels, table, key_labels=None, remove_diagonal=None, positive="hard", negative="semi-hard"):
+    """For each query its positive and its negative, two key indices, or None where the query is not valid."""
+    if remove_diagonal is None:
+        remove_diagonal = key_labels is None
+    if key_labels is None:
+        key_labels = labels
+    triplets = []
+    for i in range(len(labels)):
+        d = table[i]
+        same = [j for j in range(len(key_labels)) if key_labels[j] == labels[i] and not (remove_diagonal and j == i)]
+        other = [j for j in range(len(key_labels)) if key_labels[j] != labels[i]]
+        if not same or not other:
+            triplets.append(None)
+            continue
+        p = {"hard": farthest, "easy": nearest}[positive](d, same)
+        if negative == "semi-hard":
+            threshold = d[farthest(d, same)]  # of the farthest positive, also where the nearest is chosen
+            beyond = [j for j in other if math.isfinite(d[j]) and d[j] > threshold]
+            n = nearest(d, beyond) if beyond else farthest(d, other)
+        else:
+            n = {"hard": nearest, "easy": farthest}[negative](d, other)
+        triplets.append((p, n))
+    return triplets
+
+
+def loss_of_triplet(d_positive, d_negative, soft_margin=False, margin=1.0):
+    x = d_positive - d_negative
+    if math.isnan(x):
+        return math.nan
+    if soft_margin:
+        return max(x, 0) + math.log1p(math.exp(-abs(x)))
+    return max(0.0, x + margin)
+
+
+def triplet_losses(labels, queries, key_labels=None, keys=None, name="cosine", soft_margin=False, margin=1.0, **mining):
+    """One loss for each query, and which queries are valid; the others' loss is 0."""
+    table = pairwise(name, queries, queries if keys is None else keys)
+    triplets = mine(labels, table, key_labels, **mining)
+    losses = [
+        0.0 if t is None else loss_of_triplet(table[i][t[0]], table[i][t[1]], soft_margin, margin)
+        for i, t in enumerate(triplets)
+    ]
+    return np.array(losses), np.array([t is not None for t in triplets], dtype=bool)
+
+
+def mean_loss(*arguments, **keywords):
+    """The mean over the valid queries, 0 where there is none."""
+    losses, valid = triplet_losses(*arguments, **keywords)
+    return losses[valid].sum() / max(valid.sum(), 1)
+
+
+def central_differences(f, x, step=1e-6):
+    """The gradient of f, a number, at the array x."""
+    gradient = np.zeros_like(x, dtype="float64")
+    for index in np.ndindex(x.shape):
+        up, down = x.astype("float64"), x.astype("float64")
+        up[index] += step
+        down[index] -= step
+        gradient[index] = (f(up) - f(down)) / (2 * step)
+    return gradient
