@@ -1,6 +1,6 @@
 __version__ = "0.1.0"
 
-from tripletloss import distances, layers, losses, mining
+from tripletloss import distances, layers, losses, mining, samplers
 from tripletloss.losses import MetricLoss, TripletLoss, triplet_loss, triplet_margin_loss
 from tripletloss.mining import Triplets, mine_triplets
 
@@ -13,6 +13,7 @@ __all__ = [
     "losses",
     "mine_triplets",
     "mining",
+    "samplers",
     "triplet_loss",
     "triplet_margin_loss",
 ]

@@ -6,6 +6,8 @@
 __all__ = ['check_units', 'L2Embedding']
 
 # %% ../nbs/03_layers.ipynb #3167e810
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -36,13 +38,14 @@ class L2Embedding(keras.layers.Layer):
 
     Parameters
     ----------
-    units : width d of the dense layer; None scales the inputs themselves.
+    units : width d of the dense layer; None scales the inputs themselves; anything else is a ValueError.
     use_bias, kernel_initializer, kernel_regularizer : as for `keras.layers.Dense`; unused without `units`.
     kwargs : name, dtype and trainable, as for every Keras layer.
     """
 
-    def __init__(self, units: int | None = None, use_bias: bool = True, kernel_initializer="glorot_uniform",
-                 kernel_regularizer=None, **kwargs):  # fmt: skip
+    def __init__(self, units: int | None = None, use_bias: bool = True,
+                 kernel_initializer: str | dict | keras.initializers.Initializer = "glorot_uniform",
+                 kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None, **kwargs: Any):  # fmt: skip
         super().__init__(autocast=False, **kwargs)
         self.supports_masking, self.units, self.use_bias = True, check_units(units), use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
