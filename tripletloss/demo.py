@@ -137,7 +137,8 @@ def draw_distances(axes: plt.Axes, embeddings: np.ndarray, labels: np.ndarray, t
     same = labels[first] == labels[second]
     for chosen, name, color in ((same, "same class", "#0072B2"), (~same, "different classes", "#D55E00")):
         axes.hist(distances[chosen], bins=60, range=(0, 2), density=True, alpha=0.65, label=name, color=color)
-    axes.set(title=title, xlabel="cosine distance of a pair", ylabel="density of pairs")
+    means = f"{distances[same].mean():.2f} apart, others {distances[~same].mean():.2f}"
+    axes.set(title=f"{title}: pairs of one class are {means}", xlabel="cosine distance of a pair", ylabel="density of pairs")
     axes.legend()
 
 
@@ -169,8 +170,7 @@ def picture(
     for column, (name, embeddings) in enumerate((("Before", before), ("After", after))):
         recall = recall_at_1(embeddings, labels)[0]
         draw_embedding(panels[0, column], embeddings, labels, f"{name} training: recall@1 {recall:.2f}")
-        finding = "pairs of one class look like any other" if column == 0 else "pairs of one class are close together"
-        draw_distances(panels[1, column], embeddings, labels, f"{name}: {finding}")
+        draw_distances(panels[1, column], embeddings, labels, name)
     lower.suptitle("Held-out images and the nearest neighbour that each finds after training")
     draw_neighbours(lower.subplots(2, 12), images, labels, nearest(after))
     return figure

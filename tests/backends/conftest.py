@@ -1,12 +1,6 @@
 import keras
 import pytest
 
-if keras.backend.backend() == "jax":
-    import jax
-
-    # Hundreds of small programs, each run once: compiling them less well saves half of the time.
-    jax.config.update("jax_disable_most_optimizations", True)
-
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -74,8 +74,9 @@ def test_saved_and_loaded(units, tmp_path):
 def test_learns_with_the_loss():
     y = np.arange(12) % 2
     x = 0.3 * np.random.default_rng(12).normal(size=(12, 4)).astype("float32")
-    x[:, 0] += 2 * y - 1
+    x[:, 0] += 1
+    x[:, 1] += y - 0.5
     model = keras.Sequential([keras.Input((4,)), tl.layers.L2Embedding(8)])
-    model.compile(optimizer=keras.optimizers.Adam(0.03), loss=tl.TripletLoss(negative_mining_strategy="hard", margin=0.5))
+    model.compile(optimizer=keras.optimizers.Adam(0.03), loss=tl.TripletLoss(negative_mining_strategy="hard"))
     losses = model.fit(x, y, batch_size=12, epochs=30, verbose=0).history["loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
