@@ -190,7 +190,7 @@ def load_folder(
             print(f"skipped {path}: {error}", file=sys.stderr)
     return images
 
-
+# %% ../nbs/08_demo.ipynb #a0739fa2
 def split(count: int, generator: np.random.Generator) -> np.ndarray:
     """Booleans (count,): which of a class's images are held out; a quarter, at least 2, none of fewer than 4."""
     held_out = np.zeros(count, bool)
@@ -258,7 +258,7 @@ def options() -> argparse.ArgumentParser:
     add("--save", metavar="MODEL", help="also save the trained network; a path that ends in .keras")
     return parser
 
-
+# %% ../nbs/08_demo.ipynb #38da2aeb
 def run(data: Data, arguments: argparse.Namespace) -> tuple[str, Figure]:
     """Train a network on the data as the options say; the table and the picture of what came of it."""
     keras.utils.set_random_seed(arguments.seed)
