@@ -116,12 +116,13 @@ def centred_gram(
 
 
 def central_row(key: Tensor) -> Tensor:
-    """The finite row (d,) of key (m, d) that is nearest to the mean of its finite numbers."""
-    mean = ops.mean(ops.where(ops.isfinite(key), key, 0), axis=0)
+    """The finite row (d,) of key (m, d) whose coordinates all are nearest to the mean of the finite ones."""
+    finite, rows = ops.isfinite(key), ops.cast(ops.shape(key)[0], key.dtype)
+    mean = ops.sum(ops.where(finite, key, 0) / rows, axis=0)  # divided first, and no squares: neither can overflow
     if key.shape[0] == 0:  # no keys, no distances: any row will do
         return mean
-    squares = ops.sum(ops.square(key - mean), axis=1)
-    return ops.take(key, ops.argmin(ops.where(ops.isfinite(squares), squares, np.inf)), axis=0)
+    reach = ops.max(ops.abs(key - mean), axis=1, initial=0)
+    return ops.take(key, ops.argmin(ops.where(ops.all(finite, axis=1), reach, np.inf)), axis=0)
 
 # %% ../nbs/00_distances.ipynb #064fcaf2
 @keras.saving.register_keras_serializable(package="tripletloss")
@@ -262,7 +263,8 @@ def noise_to_signal(noise: Tensor, query: Tensor) -> Tensor:
     signal = ops.sum(ops.square(less_own_mean(query)), axis=-1)
     rounding = 4 * np.finfo(keras.backend.standardize_dtype(query.dtype)).eps
     constant = signal <= rounding**2 * ops.sum(ops.square(query), axis=-1)
-    return ops.where(constant, 0, noise / ops.where(constant, 1, signal))
+    # 0 times the noise, not just 0, so that noise of NaN stays NaN.
+    return ops.where(constant, 0 * noise, noise / ops.where(constant, 1, signal))
 
 # %% ../nbs/00_distances.ipynb #539fdadc
 def unknown_name(

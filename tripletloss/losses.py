@@ -118,9 +118,9 @@ def counted_triplet_loss(
         distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy,
     )  # fmt: skip
     batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings)
-    anchors = ops.where(valid[:, None], batch.query_embeddings, 0)
-    positives, negatives = (ops.take(batch.key_embeddings, chosen, axis=0) for chosen in (positive, negative))
-    losses = triplet_margin_loss(anchors, positives, negatives, distance, soft_margin, margin)
+    rows = (batch.query_embeddings, *(ops.take(batch.key_embeddings, chosen, axis=0) for chosen in (positive, negative)))
+    rows = (ops.where(valid[:, None], row, 0) for row in rows)
+    losses = triplet_margin_loss(*rows, distance, soft_margin, margin)
     return ops.where(valid, losses, 0), valid
 
 
