@@ -41,16 +41,16 @@ def as_labels(
             f"{name} must be integers of shape (n,) or (n, 1); received shape {shape} and dtype {dtype}.{one_hot}"
         )
     if isinstance(labels, np.ndarray) and not np.can_cast(labels.dtype, dtype):
-        check_nothing_lost(labels, tensor, name)
+        check_nothing_lost(labels, dtype, name)
     tensor = ops.squeeze(tensor, axis=1) if len(shape) == 2 else tensor
     return tensor if dtype in ("int64", "uint64", "uint32") else ops.cast(tensor, "int32")
 
 
-def check_nothing_lost(labels: np.ndarray, tensor: Tensor, name: str) -> None:
-    """Raise a ValueError if the backend has cut the labels to fewer bits (JAX does, unless told to use 64)."""
-    if not np.array_equal(labels, ops.convert_to_numpy(tensor)):
+def check_nothing_lost(labels: np.ndarray, dtype: str, name: str) -> None:
+    """Raise a ValueError if the backend's dtype cuts bits off the labels (JAX has 32, unless told to use 64)."""
+    if not np.array_equal(labels, labels.astype(dtype)):
         raise ValueError(
-            f"{name} of dtype {labels.dtype} do not fit into the backend's {tensor.dtype}; "
+            f"{name} of dtype {labels.dtype} do not fit into the backend's {dtype}; "
             "number the classes anew with np.unique(labels, return_inverse=True)[1]."
         )
 

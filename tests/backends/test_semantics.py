@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from on_backend import array
+from keras import ops
+from on_backend import array, compiled
 from reference import mean_loss, triplet_losses
 
 import tripletloss as tl
@@ -51,6 +52,8 @@ def test_worked_numbers_of_a_batch(x, y, distance, positive, negative, soft, exp
     )
     loss = tl.TripletLoss(distance, positive, negative, soft_margin=soft)
     assert float(loss(y, x)) == pytest.approx(expected, abs=1e-6)
+    fast = compiled(lambda x: loss(y, x))
+    assert float(fast(ops.convert_to_tensor(x, "float32"))) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("x, y, distance, positive, negative, expected", ANCHORS)
