@@ -90,6 +90,28 @@ def test_own_distance_needs_call_alone():
     np.testing.assert_allclose(gradient, 3 * np.sign(query - key[:5]))
 
 
+class Leading(distances.Euclidean):
+    """A built-in distance with another `call`: of the first coordinate alone."""
+
+    def call(self, query, key):
+        return super().call(query[:, :1], key[:, :1])
+
+
+def test_derived_distance_takes_nothing_from_the_call_that_it_replaces():
+    query, key = QUERY.astype("float32"), KEY.astype("float32")
+    expected = abs(query[:, :1] - key[:5, :1])[:, 0]
+    np.testing.assert_allclose(array(Leading().paired(query, key[:5])), expected, rtol=1e-5)
+    assert Leading().ranking_rows(query, key) is None
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "manhattan"])
+def test_ranking_rows_order_keys_as_the_distance(name):
+    query, key = (ops.convert_to_tensor(x.astype("float32")) for x in (QUERY, KEY))
+    query_rows, key_rows = distances.get(name).ranking_rows(query, key)
+    order = np.argsort(array(query_rows @ ops.transpose(key_rows)), axis=1)
+    np.testing.assert_array_equal(order, np.argsort(pairwise(name, QUERY, KEY), axis=1))
+
+
 def test_own_distance_survives_json():
     stored = json.loads(json.dumps(distances.serialize(Stretched(3.0))))
     for loaded in (distances.deserialize(stored), distances.get(stored)):

@@ -82,6 +82,39 @@ def test_blocks_change_nothing(distance, setting, rows, monkeypatch):
     assert_mined(mined(keys=keys, distance=distance), mine(Y, pairwise(distance, X, key_x), key_y))
 
 
+MANY_X, MANY_Y = rng.normal(size=(300, 3)).astype("float32"), rng.integers(0, 60, 300)  # rows of whole tiles and fillers
+
+
+@pytest.mark.parametrize("rows", [1, 7, 300, 1000])
+@pytest.mark.parametrize("setting", ["itself", "keys"])
+def test_blocks_of_tiled_rows_change_nothing(setting, rows, monkeypatch):
+    query = (Y, X) if setting == "keys" else (MANY_Y, MANY_X)
+    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * 320)
+    for negative in NEGATIVES:
+        computed = mined(*query, (MANY_Y, MANY_X) if setting == "keys" else None, negative_mining_strategy=negative)
+        table = pairwise("cosine", query[1], MANY_X)
+        assert_mined(computed, mine(query[0], table, MANY_Y if setting == "keys" else None, negative=negative))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_tiled_rows(distance):
+    """At 300 rows every distance fills its table up to whole tiles; nobody chooses a filler, not even of label 0."""
+    y = np.concatenate([[0], MANY_Y[1:] + 1])
+    assert_mined(mined(y, MANY_X, distance=distance), mine(y, pairwise(distance, MANY_X, MANY_X)))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_filler_is_not_chosen_even_where_all_else_is_broken(distance):
+    x, y = MANY_X.copy(), np.zeros(300, int)
+    x[1:] = np.nan
+    positive, negative, valid = mined(y, x, distance=distance)
+    assert not valid.any()
+    y[-1] = 1
+    positive, negative, valid = mined(y, x, distance=distance)
+    assert valid[:-1].all() and not valid[-1]
+    assert positive[0] == 1 and (negative[:-1] == 299).all()
+
+
 def test_block_smaller_than_a_row(monkeypatch):
     monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 1)
     assert_mined(mined(distance="cosine"), mine(Y, pairwise("cosine", X, X)))
@@ -109,8 +142,8 @@ def test_blocks_when_the_graph_knows_no_batch_size(rows, monkeypatch):
         traced.append(x.shape)
         return tuple(tl.mine_triplets(y, x, distance="euclidean"))
 
-    for n in (9, 4, 1, 0):
-        y, x = Y[:n].astype("int64"), X[:n]
+    for x, y in ((X[:9], Y[:9]), (X[:4], Y[:4]), (X[:1], Y[:1]), (X[:0], Y[:0]), (MANY_X, MANY_Y)):
+        y = y.astype("int64")
         assert_mined(tuple(array(t) for t in fn(y, x)), mine(y, pairwise("euclidean", x, x)))
     assert len(traced) == 1
 
