@@ -1,0 +1,198 @@
+"""What is measured: for each backend, functions of embeddings and labels that wait until their result is there.
+
+Every contender is a builder `(distance, strategy) -> step(x, y)`, which makes the loss and its gradient. The floor is
+the product of the embeddings with themselves, whole and in blocks whose results are dropped. Libraries are imported
+inside the builders, since no environment has them all.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Step = Callable[[object, object], object]
+BLOCK = 256  # rows of the blocked floor
+STRATEGIES = {"semi-hard": ("hard", "semi-hard"), "hard": ("hard", "hard")}  # positive and negative
+
+
+def embeddings_and_labels(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """n random rows of length 1, and labels of 4 rows each: an untrained network's balanced batch."""
+    x = np.random.default_rng(0).normal(size=(n, d)).astype("float32")
+    return x / np.linalg.norm(x, axis=1, keepdims=True), (np.arange(n) // 4).astype("int32")
+
+
+def own_loss(distance: str, strategy: str) -> Callable:
+    """The package's loss."""
+    import tripletloss
+
+    return tripletloss.TripletLoss(distance, *STRATEGIES[strategy])
+
+
+# TensorFlow
+
+
+def tensorflow_step(loss: Callable, jit_compile: bool) -> Step:
+    """Loss (labels, embeddings) and gradient as a graph."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=jit_compile)
+    def both(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(y, x)
+        return value, tape.gradient(value, x)
+
+    return lambda x, y: [result.numpy() for result in both(x, y)]
+
+
+def tensorflow_floors() -> dict[str, Step]:
+    """The bare product, whole and in blocks."""
+    import tensorflow as tf
+
+    @tf.function
+    def whole(x: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(x, x, transpose_b=True)[:1, :1]
+
+    @tf.function
+    def blocked(x: tf.Tensor) -> tf.Tensor:
+        blocks = tf.reshape(x, (-1, min(BLOCK, x.shape[0]), x.shape[1]))
+        return tf.map_fn(lambda block: tf.matmul(block, x, transpose_b=True)[:1, :1], blocks)
+
+    return {"whole": lambda x, y: whole(x).numpy(), "blocked": lambda x, y: blocked(x).numpy()}
+
+
+def tensorflow_similarity(distance: str, strategy: str) -> Callable:
+    """TensorFlow Similarity's loss, on Keras 2."""
+    from tensorflow_similarity.losses import TripletLoss
+
+    return TripletLoss(distance, *STRATEGIES[strategy], margin=1.0)
+
+
+def tensorflow_addons(distance: str, strategy: str) -> Callable:
+    """TensorFlow Addons' loss; its semi-hard loss takes all positives. Its cosine is called angular."""
+    import tensorflow_addons
+
+    losses = {"hard": tensorflow_addons.losses.TripletHardLoss, "semi-hard": tensorflow_addons.losses.TripletSemiHardLoss}
+    return losses[strategy](margin=1.0, distance_metric={"cosine": "angular"}[distance])
+
+
+# JAX
+
+
+def jax_step(loss: Callable) -> Step:
+    """Loss and gradient under jit."""
+    import jax
+
+    both = jax.jit(jax.value_and_grad(lambda x, y: loss(y, x)))
+    return lambda x, y: jax.block_until_ready(both(x, y))
+
+
+def jax_floors() -> dict[str, Step]:
+    """The bare product, whole and in blocks; the barrier keeps the compiler from making only what is returned."""
+    import jax
+
+    def product(rows: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.optimization_barrier(rows @ x.T)[0, 0]
+
+    whole = jax.jit(lambda x: jax.lax.optimization_barrier(x @ x.T))
+    blocked = jax.jit(lambda x: jax.lax.map(lambda rows: product(rows, x), x.reshape(-1, min(BLOCK, len(x)), x.shape[1])))
+    return {
+        "whole": lambda x, y: jax.block_until_ready(whole(x)),
+        "blocked": lambda x, y: jax.block_until_ready(blocked(x)),
+    }
+
+
+# PyTorch
+
+
+def torch_wait() -> None:
+    """Wait for the GPU, if there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def torch_step(loss: Callable) -> Step:
+    """Loss and gradient, eagerly."""
+
+    def step(x: object, y: object) -> object:
+        x = x.detach().requires_grad_()
+        loss(y, x).backward()
+        torch_wait()
+        return x.grad
+
+    return step
+
+
+def torch_floors() -> dict[str, Step]:
+    """The bare product, whole and in blocks."""
+
+    def whole(x: object, y: object) -> None:
+        x @ x.T
+        torch_wait()
+
+    def blocked(x: object, y: object) -> None:
+        for rows in x.split(BLOCK):
+            rows @ x.T
+        torch_wait()
+
+    return {"whole": whole, "blocked": blocked}
+
+
+def metric_learning(distance: str, strategy: str) -> Callable:
+    """pytorch-metric-learning's loss with the miner that makes the same choice."""
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    measure = {"cosine": distances.CosineSimilarity, "euclidean": distances.LpDistance}[distance]()
+    miner = miners.BatchEasyHardMiner("hard", {"semi-hard": "semihard", "hard": "hard"}[strategy], distance=measure)
+    loss = losses.TripletMarginLoss(1.0, distance=measure, reducer=reducers.MeanReducer())
+    return lambda y, x: loss(x, y, miner(x, y))
+
+
+def sentence_transformers(distance: str, strategy: str) -> Callable:
+    """sentence-transformers' loss; its semi-hard loss takes all positives."""
+    from sentence_transformers import losses
+
+    measures = losses.BatchHardTripletLossDistanceFunction
+    measure = {"cosine": measures.cosine_distance, "euclidean": measures.eucledian_distance}[distance]
+    kind = {"hard": losses.BatchHardTripletLoss, "semi-hard": losses.BatchSemiHardTripletLoss}[strategy]
+    loss = kind(model=None, distance_metric=measure, margin=1.0)
+    return lambda y, x: loss.compute_loss_from_embeddings([x], y)
+
+
+OWN, OWN_JIT = "tripletloss", "tripletloss, jit"
+BUILDERS = {
+    "tensorflow": {
+        OWN: lambda distance, strategy: tensorflow_step(own_loss(distance, strategy), False),
+        OWN_JIT: lambda distance, strategy: tensorflow_step(own_loss(distance, strategy), True),
+        "TensorFlow Similarity": lambda distance, strategy: tensorflow_step(tensorflow_similarity(distance, strategy), False),
+        "TensorFlow Similarity, jit": lambda distance, strategy: tensorflow_step(tensorflow_similarity(distance, strategy), True),
+    },
+    "addons": {
+        "TensorFlow Addons": lambda distance, strategy: tensorflow_step(tensorflow_addons(distance, strategy), False),
+        "TensorFlow Addons, jit": lambda distance, strategy: tensorflow_step(tensorflow_addons(distance, strategy), True),
+    },
+    "jax": {OWN_JIT: lambda distance, strategy: jax_step(own_loss(distance, strategy))},
+    "torch": {
+        OWN: lambda distance, strategy: torch_step(own_loss(distance, strategy)),
+        "pytorch-metric-learning": lambda distance, strategy: torch_step(metric_learning(distance, strategy)),
+        "sentence-transformers": lambda distance, strategy: torch_step(sentence_transformers(distance, strategy)),
+    },
+}
+FLOORS = {"tensorflow": tensorflow_floors, "addons": tensorflow_floors, "jax": jax_floors, "torch": torch_floors}
+
+
+def as_tensors(backend: str, x: np.ndarray, y: np.ndarray, dtype: str) -> tuple[object, object]:
+    """The arrays as the backend has them, on its GPU if there is one, the embeddings in `dtype`."""
+    if backend in ("tensorflow", "addons"):
+        import tensorflow as tf
+
+        return tf.cast(x, dtype), tf.constant(y)
+    if backend == "jax":
+        import jax.numpy as jnp
+
+        return jnp.asarray(x, dtype), jnp.asarray(y)
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.as_tensor(x, dtype=getattr(torch, dtype), device=device), torch.as_tensor(y, device=device)
