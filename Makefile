@@ -3,11 +3,13 @@ PYTHON   ?= python3
 BACKENDS ?= tensorflow jax
 # The tested release; a plain `torch` may bring a newer one. Installed only where BACKENDS names it.
 TORCH    ?= torch==2.13.0
+# For TensorFlow Addons in the benchmark, which ended with Python 3.11.
+PYTHON311 ?= python3.11
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONHASHSEED ?= 0
 bin := .venv/bin
 
-.PHONY: demo test notebooks readme docs clean
+.PHONY: demo test notebooks readme docs bench bench-full clean
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tripletloss needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
@@ -60,5 +62,30 @@ docs: .venv/dev  ## the site; needs the quarto program
 	@command -v quarto >/dev/null || { echo "make docs needs Quarto: https://quarto.org/docs/get-started"; exit 1; }
 	$(bin)/nbdev_docs
 
+# TensorFlow Similarity asks for an older TensorFlow than it runs on, hence --no-deps.
+.venv-bench/ready: benchmarks/requirements.txt settings.ini setup.py
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps tensorflow-similarity==0.17.1 --editable .
+	touch $@
+
+# Without a Python 3.11 there is no TensorFlow Addons, and its rows are left out.
+.venv-addons/ready: benchmarks/requirements-addons.txt
+	@command -v $(PYTHON311) >/dev/null || echo "No $(PYTHON311): TensorFlow Addons, which needs it, is left out. Name one with make bench PYTHON311=..."
+	! command -v $(PYTHON311) >/dev/null || { $(PYTHON311) -m venv .venv-addons && \
+	    .venv-addons/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-addons.txt && touch $@; }
+
+define measure
+	set -e; for backend in tensorflow torch jax; do .venv-bench/bin/python -m benchmarks.loss --backend $$backend $(1); done
+	[ ! -e .venv-addons/ready ] || .venv-addons/bin/python -m benchmarks.loss --backend addons $(1)
+	KERAS_BACKEND=tensorflow .venv-bench/bin/python -m benchmarks.training $(1)
+endef
+
+bench: .venv-bench/ready .venv-addons/ready  ## speed and memory beside the peers, in a few sizes, into build/bench
+	$(call measure,--quick --output build/bench)
+
+bench-full: .venv-bench/ready .venv-addons/ready  ## all sizes, into benchmarks/results
+	$(call measure,)
+
 clean:
-	rm -rf .venv _proc _docs build dist *.egg-info
+	rm -rf .venv .venv-bench .venv-addons _proc _docs build dist *.egg-info

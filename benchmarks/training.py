@@ -1,0 +1,93 @@
+"""The loss's share of a training step: `python -m benchmarks.training [--quick]`, on TensorFlow.
+
+The network's forward and backward pass is timed with a loss that costs nothing, the mean of the embeddings; the triplet
+loss and its gradient are timed for the same number of embeddings. A large network is timed at a small batch, and its
+time is taken to grow in proportion: the table says at how many rows it was measured.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from benchmarks.contenders import OWN_JIT, BUILDERS, as_tensors, embeddings_and_labels
+from benchmarks.loss import RESULTS, write
+
+COLUMNS = ("network", "batch", "network_rows", "network_milliseconds", "loss_milliseconds", "loss_share")
+BATCHES = (64, 256, 1024)
+WIDTH = 128  # of the embeddings
+
+
+def resnet() -> tuple[keras.Model, tuple[int, ...]]:
+    """ResNet-50 on 224 x 224 images, with an embedding of `WIDTH` numbers."""
+    body = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
+    return keras.Sequential([body, keras.layers.Dense(WIDTH)]), (224, 224, 3)
+
+
+def small() -> tuple[keras.Model, tuple[int, ...]]:
+    """A small convolutional network on 8 x 8 digits."""
+    layers = [keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.Conv2D(64, 3, activation="relu")]
+    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(WIDTH)]), (8, 8, 1)
+
+
+NETWORKS = {"ResNet-50, 224 x 224": (resnet, 16), "two convolutions, 8 x 8": (small, 1024)}  # and rows timed at most
+
+
+def network_step(model: keras.Model) -> Callable[[object], None]:
+    """Forward and backward pass, as a graph."""
+    import tensorflow as tf
+
+    @tf.function
+    def step(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            value = tf.reduce_mean(model(x, training=True))
+        gradients = tape.gradient(value, model.trainable_variables)
+        return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
+
+    return lambda x: step(x).numpy()
+
+
+def median_milliseconds(step: Callable[[], object], rounds: int) -> float:
+    """Of so many rounds, after one that compiles."""
+    step()
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times) * 1e3
+
+
+def run(rounds: int, folder: Path) -> None:
+    """Measure both networks at every batch size."""
+    rows = []
+    for name, (build, most) in NETWORKS.items():
+        model, shape = build()
+        for batch in BATCHES:
+            measured = min(batch, most)
+            images = np.random.default_rng(0).normal(size=(measured, *shape)).astype("float32")
+            step = network_step(model)
+            network = median_milliseconds(lambda: step(images), rounds) * batch / measured
+            loss = BUILDERS["tensorflow"][OWN_JIT]("cosine", "semi-hard")
+            embeddings, labels = as_tensors("tensorflow", *embeddings_and_labels(batch, WIDTH), "float32")
+            own = median_milliseconds(lambda: loss(embeddings, labels), 5 * rounds)
+            rows.append(dict(zip(COLUMNS, (name, batch, measured, round(network, 1), round(own, 3), round(own / (own + network), 6)), strict=True)))
+            print(rows[-1], flush=True)
+        write(folder / "training.csv", COLUMNS, rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
+    arguments = parser.parse_args()
+    run(3 if arguments.quick else 9, arguments.output)
+
+
+if __name__ == "__main__":
+    main()
