@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.contenders import OWN_JIT, BUILDERS, as_tensors, embeddings_and_labels
+from benchmarks.contenders import BUILDERS, OWN_JIT, as_tensors, embeddings_and_labels
 from benchmarks.loss import RESULTS, write
 
 COLUMNS = ("network", "batch", "network_rows", "network_milliseconds", "loss_milliseconds", "loss_share")
@@ -62,20 +62,26 @@ def median_milliseconds(step: Callable[[], object], rounds: int) -> float:
     return statistics.median(times) * 1e3
 
 
+def share(build: Callable[[], tuple[keras.Model, tuple[int, ...]]], most: int, batch: int, rounds: int) -> tuple[int, float, float]:
+    """Rows at which the network was timed, and the milliseconds of network and loss for a whole batch."""
+    model, shape = build()
+    measured = min(batch, most)
+    images = np.random.default_rng(0).normal(size=(measured, *shape)).astype("float32")
+    step = network_step(model)
+    network = median_milliseconds(lambda: step(images), rounds) * batch / measured
+    loss = BUILDERS["tensorflow"][OWN_JIT]("cosine", "semi-hard")
+    embeddings, labels = as_tensors("tensorflow", *embeddings_and_labels(batch, WIDTH), "float32")
+    return measured, network, median_milliseconds(lambda: loss(embeddings, labels), 5 * rounds)
+
+
 def run(rounds: int, folder: Path) -> None:
     """Measure both networks at every batch size."""
     rows = []
     for name, (build, most) in NETWORKS.items():
-        model, shape = build()
         for batch in BATCHES:
-            measured = min(batch, most)
-            images = np.random.default_rng(0).normal(size=(measured, *shape)).astype("float32")
-            step = network_step(model)
-            network = median_milliseconds(lambda: step(images), rounds) * batch / measured
-            loss = BUILDERS["tensorflow"][OWN_JIT]("cosine", "semi-hard")
-            embeddings, labels = as_tensors("tensorflow", *embeddings_and_labels(batch, WIDTH), "float32")
-            own = median_milliseconds(lambda: loss(embeddings, labels), 5 * rounds)
-            rows.append(dict(zip(COLUMNS, (name, batch, measured, round(network, 1), round(own, 3), round(own / (own + network), 6)), strict=True)))
+            measured, network, loss = share(build, most, batch, rounds)
+            figures = (name, batch, measured, round(network, 1), round(loss, 3), round(loss / (loss + network), 6))
+            rows.append(dict(zip(COLUMNS, figures, strict=True)))
             print(rows[-1], flush=True)
         write(folder / "training.csv", COLUMNS, rows)
 
