@@ -129,11 +129,12 @@ def central_row(key: Tensor) -> Tensor:
 def gram_rows(
     query: Tensor,  # (n, d) float embeddings
     key: Tensor,  # (m, d) float embeddings
+    extra: Tensor | float = 0.0,  # (m, 1) to be added to all products with a key
 ) -> tuple[Tensor, Tensor]:  # (n, d + 1) and (m, d + 1)
     """Rows whose inner products are half the squared euclidean distances, less half the square of the centred query."""
     centre = ops.stop_gradient(central_row(key))
     query, key = query - centre, key - centre
-    half_squares = ops.sum(key * key, axis=1, keepdims=True) / 2
+    half_squares = ops.sum(key * key, axis=1, keepdims=True) / 2 + extra
     return ops.concatenate([-query, ops.ones_like(query[:, :1])], axis=1), ops.concatenate([key, half_squares], axis=1)
 
 # %% ../nbs/00_distances.ipynb #1ec4a9d5
@@ -203,10 +204,9 @@ def unit_rows(
     wide = x if dtype == "float64" else ops.cast(x, "float32")
     largest = ops.stop_gradient(ops.max(ops.abs(wide), axis=-1, keepdims=True, initial=0))
     zero = largest == 0
-    wide = wide / ops.where(zero, 1, largest)
-    squares = ops.sum(ops.square(wide), axis=-1, keepdims=True)
-    unit = ops.where(zero, 0, wide / ops.sqrt(ops.where(zero, 1, squares)))
-    return ops.cast(unit, dtype)
+    wide = wide / ops.where(zero, np.inf, largest)  # over infinity, the gradient at a row of zeros is 0 as well
+    squares = ops.sum(wide * wide, axis=-1, keepdims=True)
+    return ops.cast(wide / ops.sqrt(ops.where(zero, 1, squares)), dtype)
 
 # %% ../nbs/00_distances.ipynb #053797f5
 @keras.saving.register_keras_serializable(package="tripletloss")
@@ -226,9 +226,8 @@ class Cosine(Distance):
 
     def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """`gram_rows` of the unit rows; a key of zeros gets its missing half, a query of zeros finds all keys alike."""
-        query_rows, key_rows = gram_rows(unit_rows(query), unit_rows(key))
-        halves = ops.concatenate([ops.zeros_like(key), zero_rows(key)[:, None] / 2], axis=1)
-        return ops.where(zero_rows(query)[:, None] == 1, 0, query_rows), key_rows + halves
+        query_rows, key_rows = gram_rows(unit_rows(query), unit_rows(key), zero_rows(key)[:, None] / 2)
+        return ops.where(zero_rows(query)[:, None] == 1, 0, query_rows), key_rows
 
 
 def zero_rows(x: Tensor) -> Tensor:

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'BLOCK_NUMBERS', 'as_labels', 'check_nothing_lost',
-           'is_tiled', 'first_best', 'where_found', 'masked_argmax', 'masked_argmin', 'semi_hard', 'check_strategies',
-           'mine_table', 'Batch', 'as_batch', 'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block',
-           'in_blocks', 'padding_of', 'fill_up', 'ranking', 'Triplets', 'mine_triplets']
+           'is_tiled', 'first_best', 'first_equal', 'where_found', 'masked_argmax', 'masked_argmin', 'semi_hard',
+           'check_strategies', 'mine_table', 'Batch', 'as_batch', 'one_label_dtype', 'at_least_one_row',
+           'check_lengths', 'rows_per_block', 'in_blocks', 'padding_of', 'fill_up', 'ranking', 'Triplets', 'mine_batch',
+           'mine_triplets']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .distances import Distance, Tensor, as_embedding_pair, get, unknown_name
+from .distances import Distance, Tensor, as_embedding_pair, as_embeddings, get, unknown_name
 
 # %% ../nbs/01_mining.ipynb #279b29db
 def as_labels(
@@ -70,15 +71,22 @@ def first_best(
     largest: bool,  # argmax instead of argmin
 ) -> tuple[Tensor, Tensor]:  # (n,) column indices, and (n,) the values there
     """Column and value of each row's largest (or smallest) number; the lowest index on ties."""
-    extreme, argument = (ops.max, ops.argmax) if largest else (ops.min, ops.argmin)
+    extreme = ops.max if largest else ops.min
     if not is_tiled(values.shape[1]):
-        column = argument(values, axis=1)
-        return column, ops.take_along_axis(values, column[:, None], axis=1)[:, 0]
+        value = extreme(values, axis=1)
+        return first_equal(values, value), value
     rows, tiles = ops.shape(values)[0], ops.shape(values)[1] // TILE
     tiled = ops.reshape(values, (rows * tiles, TILE))
-    tile = argument(ops.reshape(extreme(tiled, axis=1), (rows, tiles)), axis=1)
+    best_of_tiles = ops.reshape(extreme(tiled, axis=1), (rows, tiles))
+    value = extreme(best_of_tiles, axis=1)
+    tile = first_equal(best_of_tiles, value)
     winners = ops.take(tiled, ops.arange(rows) * tiles + tile, axis=0)
-    return tile * TILE + argument(winners, axis=1), extreme(winners, axis=1)
+    return tile * TILE + first_equal(winners, value), value
+
+
+def first_equal(values: Tensor, value: Tensor) -> Tensor:
+    """The first column (n,) of values (n, m) that holds the row's value (n,)."""
+    return ops.argmax(values == value[:, None], axis=1)
 
 # %% ../nbs/01_mining.ipynb #211980a2
 def where_found(
@@ -93,27 +101,27 @@ def where_found(
 def masked_argmax(
     values: Tensor,  # (n, m) floats
     mask: Tensor,  # (n, m) booleans, True where allowed
-) -> Tensor:  # (n,) column indices; meaningless where a row allows nothing
-    """Column of each row's largest allowed value; the lowest index on ties, values that are not finite last."""
+) -> tuple[Tensor, Tensor]:  # (n,) column indices, meaningless where a row allows nothing; (n,) the largest, or -infinity
+    """Column and value of each row's largest allowed number; the lowest index on ties, those that are not finite last."""
     column, value = first_best(ops.where(mask & (values < np.inf), values, -np.inf), largest=True)
-    return where_found(value > -np.inf, column, lambda: ops.argmax(mask, axis=1))
+    return where_found(value > -np.inf, column, lambda: ops.argmax(mask, axis=1)), value
 
 
-def masked_argmin(values: Tensor, mask: Tensor) -> Tensor:
-    """Column (n,) of each row's smallest allowed value, as `masked_argmax` finds the largest."""
+def masked_argmin(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Column (n,) and value (n,), or infinity, of each row's smallest allowed number, as `masked_argmax`'s largest."""
     column, value = first_best(ops.where(mask & (values > -np.inf), values, np.inf), largest=False)
-    return where_found(value < np.inf, column, lambda: ops.argmax(mask, axis=1))
+    return where_found(value < np.inf, column, lambda: ops.argmax(mask, axis=1)), value
 
 # %% ../nbs/01_mining.ipynb #28bd4685
 def semi_hard(
     distances: Tensor,  # (n, m)
     negatives: Tensor,  # (n, m) booleans, True where the key is a negative
-    threshold: Tensor,  # (n, 1) distance of the farthest positive
+    threshold: Tensor,  # (n,) distance of the farthest positive
 ) -> Tensor:  # (n,) column indices
     """The nearest negative beyond the threshold; where there is none, the farthest negative (arXiv 1503.03832)."""
-    beyond = negatives & (distances > threshold)
+    beyond = negatives & (distances > threshold[:, None])
     column, distance = first_best(ops.where(beyond, distances, np.inf), largest=False)
-    return where_found(distance < np.inf, column, lambda: masked_argmax(distances, negatives))
+    return where_found(distance < np.inf, column, lambda: masked_argmax(distances, negatives)[0])
 
 # %% ../nbs/01_mining.ipynb #a53b70a2
 POSITIVE_MINING_STRATEGIES = ("hard", "easy")
@@ -136,12 +144,11 @@ def mine_table(
     negative_mining_strategy: str,
 ) -> tuple[Tensor, Tensor]:  # positive (n,) and negative (n,), column indices
     """The positive and the negative that the two strategies choose for each row."""
-    farthest = masked_argmax(distances, positives)
-    positive = farthest if positive_mining_strategy == "hard" else masked_argmin(distances, positives)
+    farthest, threshold = masked_argmax(distances, positives)
+    positive = farthest if positive_mining_strategy == "hard" else masked_argmin(distances, positives)[0]
     if negative_mining_strategy == "semi-hard":
-        threshold = ops.take_along_axis(distances, farthest[:, None], axis=1)
         return positive, semi_hard(distances, negatives, threshold)
-    return positive, (masked_argmin if negative_mining_strategy == "hard" else masked_argmax)(distances, negatives)
+    return positive, (masked_argmin if negative_mining_strategy == "hard" else masked_argmax)(distances, negatives)[0]
 
 # %% ../nbs/01_mining.ipynb #44f9a94c
 class Batch(NamedTuple):
@@ -172,11 +179,12 @@ def as_batch(
     if (key_labels is None) != (key_embeddings is None):
         given, missing = ("key_labels", "key_embeddings") if key_embeddings is None else ("key_embeddings", "key_labels")
         raise ValueError(f"{missing} must be given together with {given}; received {missing}=None.")
-    if key_embeddings is None:
-        key_labels, key_embeddings = query_labels, query_embeddings
-    labels, other_labels = as_labels(query_labels, "query_labels"), as_labels(key_labels, "key_labels")
-    query, key = as_embedding_pair(query_embeddings, key_embeddings, ("query_embeddings", "key_embeddings"))
+    labels, query = as_labels(query_labels, "query_labels"), as_embeddings(query_embeddings, "query_embeddings")
     check_lengths(labels, query, ("query_labels", "query_embeddings"))
+    if key_embeddings is None:
+        return Batch(labels, query, at_least_one_row(labels), at_least_one_row(query))
+    other_labels = as_labels(key_labels, "key_labels")
+    query, key = as_embedding_pair(query, key_embeddings, ("query_embeddings", "key_embeddings"))
     check_lengths(other_labels, key, ("key_labels", "key_embeddings"))
     labels, other_labels = one_label_dtype(labels, other_labels)
     return Batch(labels, query, at_least_one_row(other_labels), at_least_one_row(key))
@@ -280,27 +288,14 @@ class Triplets(NamedTuple):
     valid: Tensor  # (n,) booleans: the query has a positive and a negative
 
 
-def mine_triplets(
-    query_labels: Tensor,  # (n,) or (n, 1) integers
-    query_embeddings: Tensor,  # (n, d) floats
-    key_labels: Tensor | None = None,  # (m,) or (m, 1) integers; None: the queries'
-    key_embeddings: Tensor | None = None,  # (m, d) floats; None: the queries
-    distance: str | dict | Distance = "cosine",  # a name, a configuration or a Distance
-    remove_diagonal: bool | None = None,  # key i is not query i's positive; None: where the keys are the queries
-    positive_mining_strategy: str = "hard",  # "hard" or "easy"
-    negative_mining_strategy: str = "semi-hard",  # "hard", "semi-hard" or "easy"
+def mine_batch(
+    batch: Batch,  # n queries and m keys
+    distance: Distance,
+    remove_diagonal: bool,  # key i is not query i's positive
+    positive_mining_strategy: str,
+    negative_mining_strategy: str,
 ) -> Triplets:  # indices into the keys, and whether they mean anything
-    """Choose a positive and a negative key for each query, in blocks of rows and without a gradient.
-
-    Raises
-    ------
-    ValueError
-        As `as_batch`, `get` and `check_strategies`.
-    """
-    distance = get(distance)
-    check_strategies(positive_mining_strategy, negative_mining_strategy)
-    remove_diagonal = key_embeddings is None if remove_diagonal is None else remove_diagonal
-    batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings)
+    """Choose a positive and a negative key for each query of a checked batch, in blocks of rows, without a gradient."""
     n, m = ops.shape(batch.query_embeddings)[0], ops.shape(batch.key_embeddings)[0]
     rows, rank = ranking(distance, ops.stop_gradient(batch.query_embeddings), ops.stop_gradient(batch.key_embeddings))
     column_labels = fill_up(batch.key_labels, padding_of(m), 0, 0)
@@ -318,3 +313,27 @@ def mine_triplets(
     positive_labels, negative_labels = (ops.take(batch.key_labels, column) for column in (positive, negative))
     valid = (positive_labels == batch.query_labels) & (negative_labels != batch.query_labels)
     return Triplets(positive, negative, valid & (positive != index) if remove_diagonal else valid)
+
+
+def mine_triplets(
+    query_labels: Tensor,  # (n,) or (n, 1) integers
+    query_embeddings: Tensor,  # (n, d) floats
+    key_labels: Tensor | None = None,  # (m,) or (m, 1) integers; None: the queries'
+    key_embeddings: Tensor | None = None,  # (m, d) floats; None: the queries
+    distance: str | dict | Distance = "cosine",  # a name, a configuration or a Distance
+    remove_diagonal: bool | None = None,  # key i is not query i's positive; None: where the keys are the queries
+    positive_mining_strategy: str = "hard",  # "hard" or "easy"
+    negative_mining_strategy: str = "semi-hard",  # "hard", "semi-hard" or "easy"
+) -> Triplets:  # indices into the keys, and whether they mean anything
+    """Choose a positive and a negative key for each query: `mine_batch` of what was checked.
+
+    Raises
+    ------
+    ValueError
+        As `as_batch`, `get` and `check_strategies`.
+    """
+    distance = get(distance)
+    check_strategies(positive_mining_strategy, negative_mining_strategy)
+    remove_diagonal = key_embeddings is None if remove_diagonal is None else remove_diagonal
+    batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings)
+    return mine_batch(batch, distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy)
