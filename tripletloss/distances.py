@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['Tensor', 'BUILT_IN', 'as_embeddings', 'as_embedding_pair', 'Distance', 'central_row', 'gram_rows', 'centred_gram',
            'SquaredEuclidean', 'safe_sqrt', 'Euclidean', 'unit_rows', 'Cosine', 'zero_rows', 'Manhattan',
-           'InnerProduct', 'SNR', 'less_own_mean', 'signal_power', 'constant_rows', 'noise_to_signal', 'unknown_name',
-           'get', 'serialize', 'deserialize']
+           'InnerProduct', 'SNR', 'less_own_mean', 'noise_to_signal', 'unknown_name', 'get', 'serialize', 'deserialize']
 
 # %% ../nbs/00_distances.ipynb #c2617d9d
 import difflib
@@ -69,7 +68,8 @@ class Distance:
     """A distance between embeddings. Subclass it with `call(query, key) -> (n, m)`; the rest follows.
 
     Where a value must be more exact than ranking needs, or cheaper one by one, define `call_paired` too; where an
-    inner product of some rows orders keys as the distance does, `ranking_rows`.
+    inner product of some rows orders keys as the distance does, `ranking_rows`; where both begin with the same work
+    on each row, `prepare`.
     """
 
     name: str | None = None  # a built-in distance's name, by which `get` finds it
@@ -83,19 +83,23 @@ class Distance:
         """Whoever defines another `call` takes nothing over that was derived from its parent's."""
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
-            for derived in {"call_paired", "ranking_rows"} - set(vars(cls)):
+            for derived in {"prepare", "call_paired", "ranking_rows"} - set(vars(cls)):
                 setattr(cls, derived, getattr(Distance, derived))
 
     def call(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n, m) of every query (n, d) to every key (m, d)."""
         raise NotImplementedError(f"{type(self).__name__} must define call(query, key) -> (n, m).")
 
+    def prepare(self, x: Tensor) -> Tensor:
+        """What is done to each row (..., d) alone, before it meets another: here nothing."""
+        return x
+
     def call_paired(self, query: Tensor, key: Tensor) -> Tensor:
-        """Distances (n,) of each query (n, d) to the key (n, d) in the same row."""
+        """Distances (n,) of each prepared query (n, d) to the prepared key (n, d) in the same row."""
         return ops.vectorized_map(lambda pair: self.call(pair[0][None], pair[1][None])[0, 0], (query, key))
 
     def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Rows (n, f) and (m, f) whose inner products order each query's keys as the distance; None: there are none."""
+        """Of prepared rows: rows (n, f), (m, f) whose products order each query's keys as the distance; None: there are none."""
         return None
 
     def pairwise(self, query: Tensor, key: Tensor) -> Tensor:
@@ -104,7 +108,8 @@ class Distance:
 
     def paired(self, query: Tensor, key: Tensor) -> Tensor:
         """Row by row distances (n,), exact and with a gradient; arguments are checked likewise."""
-        return self.call_paired(*as_embedding_pair(query, key))
+        query, key = as_embedding_pair(query, key)
+        return self.call_paired(self.prepare(query), self.prepare(key))
 
     def get_config(self) -> dict:
         """Arguments of the constructor; extend it if yours has any."""
@@ -132,8 +137,9 @@ def gram_rows(
     extra: Tensor | float = 0.0,  # (m, 1) to be added to all products with a key
 ) -> tuple[Tensor, Tensor]:  # (n, d + 1) and (m, d + 1)
     """Rows whose inner products are half the squared euclidean distances, less half the square of the centred query."""
-    centre = ops.stop_gradient(central_row(key))
-    query, key = query - centre, key - centre
+    centre, same = ops.stop_gradient(central_row(key)), query is key
+    key = key - centre
+    query = key if same else query - centre
     half_squares = ops.sum(key * key, axis=1, keepdims=True) / 2 + extra
     return ops.concatenate([-query, ops.ones_like(query[:, :1])], axis=1), ops.concatenate([key, half_squares], axis=1)
 
@@ -217,16 +223,20 @@ class Cosine(Distance):
 
     def call(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n, m), by `centred_gram` of the unit rows."""
-        return centred_gram(unit_rows(query), unit_rows(key)) / 2 + (zero_rows(query)[:, None] + zero_rows(key)[None]) / 2
+        query, key = unit_rows(query), unit_rows(key)
+        return (centred_gram(query, key) + zero_rows(query)[:, None] + zero_rows(key)[None]) / 2
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """`unit_rows`."""
+        return unit_rows(x)
 
     def call_paired(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n,), from the differences of the unit rows."""
-        squares = ops.sum(ops.square(unit_rows(query) - unit_rows(key)), axis=1)
-        return squares / 2 + (zero_rows(query) + zero_rows(key)) / 2
+        return (ops.sum(ops.square(query - key), axis=1) + zero_rows(query) + zero_rows(key)) / 2
 
     def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """`gram_rows` of the unit rows; a key of zeros gets its missing half, a query of zeros finds all keys alike."""
-        query_rows, key_rows = gram_rows(unit_rows(query), unit_rows(key), zero_rows(key)[:, None] / 2)
+        query_rows, key_rows = gram_rows(query, key, zero_rows(key)[:, None] / 2)
         return ops.where(zero_rows(query)[:, None] == 1, 0, query_rows), key_rows
 
 
@@ -284,41 +294,37 @@ class SNR(Distance):
 
     def call(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n, m), by `centred_gram` of the rows less their means."""
-        noise = centred_gram(less_own_mean(query), less_own_mean(key))
-        return noise_to_signal(noise, query[:, None])
+        query, key = less_own_mean(query), less_own_mean(key)
+        return noise_to_signal(centred_gram(query, key), query[:, None])
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """`less_own_mean`."""
+        return less_own_mean(x)
 
     def call_paired(self, query: Tensor, key: Tensor) -> Tensor:
         """Distances (n,), from the differences of the rows less their means."""
-        noise = ops.sum(ops.square(less_own_mean(query) - less_own_mean(key)), axis=1)
-        return noise_to_signal(noise, query)
+        return noise_to_signal(ops.sum(ops.square(query - key), axis=1), query)
 
     def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """`gram_rows` of the rows less their means; a query without signal finds all keys alike."""
-        query_rows, key_rows = gram_rows(less_own_mean(query), less_own_mean(key))
-        return ops.where(constant_rows(query)[:, None], 0, query_rows), key_rows
+        query_rows, key_rows = gram_rows(query, key)
+        return ops.where(ops.all(query == 0, axis=1, keepdims=True), 0, query_rows), key_rows
 
 
 def less_own_mean(x: Tensor) -> Tensor:
-    """Each row (last axis) less the mean of its coordinates."""
-    return x - ops.mean(x, axis=-1, keepdims=True)
-
-
-def signal_power(x: Tensor) -> Tensor:
-    """d times the variance of each row (last axis)."""
-    return ops.sum(ops.square(less_own_mean(x)), axis=-1)
-
-
-def constant_rows(x: Tensor) -> Tensor:
-    """Booleans: the rows (last axis) whose coordinates are all equal but for rounding."""
+    """Each row (last axis) less the mean of its coordinates; exactly 0 where these are all equal but for rounding."""
     rounding = 4 * np.finfo(keras.backend.standardize_dtype(x.dtype)).eps
-    return signal_power(x) <= rounding**2 * ops.sum(ops.square(x), axis=-1)
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    power, limit = (ops.sum(ops.square(part), axis=-1, keepdims=True) for part in (centred, rounding * x))
+    # Less itself, not just 0, so that its gradient as a key stays what it is.
+    return ops.where(power <= limit, centred - ops.stop_gradient(centred), centred)
 
 
 def noise_to_signal(noise: Tensor, query: Tensor) -> Tensor:
-    """Noise over the signal of the query's rows (last axis), 0 for constant rows."""
-    constant = constant_rows(query)
+    """Noise over the power of the query's rows (last axis), which are less their own means; 0 for rows of zeros."""
+    signal = ops.sum(ops.square(query), axis=-1)
     # 0 times the noise, not just 0, so that noise of NaN stays NaN.
-    return ops.where(constant, 0 * noise, noise / ops.where(constant, 1, signal_power(query)))
+    return ops.where(signal == 0, 0 * noise, noise / ops.where(signal == 0, 1, signal))
 
 # %% ../nbs/00_distances.ipynb #539fdadc
 def unknown_name(

@@ -107,7 +107,8 @@ def test_derived_distance_takes_nothing_from_the_call_that_it_replaces():
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "manhattan"])
 def test_ranking_rows_order_keys_as_the_distance(name):
     query, key = (ops.convert_to_tensor(x.astype("float32")) for x in (QUERY, KEY))
-    query_rows, key_rows = distances.get(name).ranking_rows(query, key)
+    distance = distances.get(name)
+    query_rows, key_rows = distance.ranking_rows(distance.prepare(query), distance.prepare(key))
     order = np.argsort(array(query_rows @ ops.transpose(key_rows)), axis=1)
     np.testing.assert_array_equal(order, np.argsort(pairwise(name, QUERY, KEY), axis=1))
 

@@ -115,6 +115,97 @@ def test_a_filler_is_not_chosen_even_where_all_else_is_broken(distance):
     assert positive[0] == 1 and (negative[:-1] == 299).all()
 
 
+WINDOW = tl.mining.WINDOW
+SIZES = {
+    "as large as the window": [WINDOW] * 20,
+    "one more than the window": [WINDOW + 1] * 20,
+    "one large among small": [200, *[3] * 40],
+    "small ones and singletons": [2] * 100 + [1] * 120,
+    "two large": [150, 170],
+}
+
+
+@pytest.mark.parametrize("setting", ["itself", "keys"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_classes_of_all_sizes(sizes, setting):
+    """In rows long enough for positives to be looked up by label: classes inside, at and beyond the window."""
+    y = np.repeat(np.arange(len(SIZES[sizes])), SIZES[sizes])
+    y = np.random.default_rng(1).permutation(y)
+    x = np.random.default_rng(2).normal(size=(len(y), 4)).astype("float32")
+    query = (y[:50], x[:50]) if setting == "keys" else (y, x)
+    table = pairwise("squared_euclidean", query[1], x)
+    for positive in POSITIVES:
+        for negative in NEGATIVES:
+            computed = mined(*query, (y, x) if setting == "keys" else None, distance="sql2", **strategies(positive, negative))
+            expected = mine(query[0], table, y if setting == "keys" else None, positive=positive, negative=negative)
+            assert_mined(computed, expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int64"])
+def test_looking_up_labels_of_any_type(dtype):
+    y = (MANY_Y.astype("int64") - (30 if dtype.startswith("i") else 0)).astype(dtype)
+    assert_mined(mined(y, MANY_X), mine(y, pairwise("cosine", MANY_X, MANY_X)))
+    largest = np.iinfo("int32" if dtype == "int64" and BACKEND == "jax" else dtype).max
+    y = np.where(MANY_Y == 0, largest, MANY_Y).astype(dtype)
+    assert_mined(mined(y, MANY_X), mine(y, pairwise("cosine", MANY_X, MANY_X)))
+
+
+@pytest.mark.parametrize("negative", NEGATIVES)
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_one_broken_row_among_many(negative, broken):
+    x = MANY_X.copy()
+    x[7] = broken
+    computed = mined(MANY_Y, x, distance="manhattan", negative_mining_strategy=negative)
+    assert_mined(computed, mine(MANY_Y, pairwise("manhattan", x, x), negative=negative))
+
+
+@pytest.mark.parametrize("negative", NEGATIVES)
+def test_ties_among_many(negative):
+    """On a few points that many share, distances are often equal, and positives as far as the farthest positive."""
+    x = np.random.default_rng(3).integers(0, 3, (300, 2)).astype("float32")
+    table = pairwise("manhattan", x, x)
+    for positive in POSITIVES:
+        computed = mined(MANY_Y, x, distance="l1", **strategies(positive, negative))
+        assert_mined(computed, mine(MANY_Y, table, positive=positive, negative=negative))
+
+
+@pytest.mark.parametrize("tight", [0.0, 1e-4])
+def test_a_positive_is_never_beyond_itself(tight):
+    """Equal products may round differently from one column to the next: what lies "beyond" must have another label."""
+    x = np.repeat(np.random.default_rng(4).normal(size=(60, 129)), 5, axis=0)
+    x = (x + tight * np.random.default_rng(5).normal(size=x.shape)).astype("float32")
+    y = np.repeat(np.arange(60), 5)
+    positive, negative, valid = mined(y, x, distance="euclidean")
+    assert valid.all()
+    assert (y[positive] == y).all() and (y[negative] != y).all()
+    assert (positive != np.arange(300)).all()
+
+
+def test_many_compiled():
+    y = ops.convert_to_tensor(MANY_Y.astype("int32"))
+    triplets = compiled(lambda x: tuple(tl.mine_triplets(y, x, distance="euclidean")))(ops.convert_to_tensor(MANY_X))
+    assert_mined(tuple(array(x) for x in triplets), mine(MANY_Y, pairwise("euclidean", MANY_X, MANY_X)))
+
+
+def test_a_sum_never_loses_nan():
+    """A canary: mining trusts a row of the table whose sum is finite. (A maximum may lose NaN under XLA.)"""
+    for width in (5, 64, 1000):
+        for place in (0, width // 2, width - 1):
+            row = np.arange(width, dtype="float32")[None]
+            row[0, place] = np.nan
+            for total in (ops.sum, compiled(lambda x: ops.sum(x, axis=1))):
+                assert np.isnan(array(total(ops.convert_to_tensor(row)))).all()
+
+
+@pytest.mark.parametrize("negative", NEGATIVES)
+def test_one_broken_row_among_many_compiled(negative):
+    x, y = MANY_X.copy(), ops.convert_to_tensor(MANY_Y.astype("int32"))
+    x[7] = np.nan
+    fn = compiled(lambda x: tuple(tl.mine_triplets(y, x, distance="euclidean", negative_mining_strategy=negative)))
+    computed = tuple(array(t) for t in fn(ops.convert_to_tensor(x)))
+    assert_mined(computed, mine(MANY_Y, pairwise("euclidean", x, x), negative=negative))
+
+
 def test_block_smaller_than_a_row(monkeypatch):
     monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 1)
     assert_mined(mined(distance="cosine"), mine(Y, pairwise("cosine", X, X)))
