@@ -94,9 +94,14 @@ def where_found(
     found: Tensor,  # (n,) booleans
     columns: Tensor,  # (n,) column indices
     otherwise: Callable[[], Tensor],  # makes the (n,) column indices for the other rows
+    only_if_needed: bool,  # ask `otherwise` only if some row was not found
 ) -> Tensor:  # (n,) column indices
-    """`columns` where found; the rest by `otherwise`, which is asked only if some row was not."""
-    return ops.cond(ops.all(found), lambda: columns, lambda: ops.where(found, columns, ops.cast(otherwise(), columns.dtype)))
+    """`columns` where found; the rest by `otherwise`."""
+
+    def either() -> Tensor:
+        return ops.where(found, columns, ops.cast(otherwise(), columns.dtype))
+
+    return ops.cond(ops.all(found), lambda: columns, either) if only_if_needed else either()
 
 
 def masked_argmax(
@@ -105,13 +110,13 @@ def masked_argmax(
 ) -> tuple[Tensor, Tensor]:  # (n,) column indices, meaningless where a row allows nothing; (n,) the largest, or -infinity
     """Column and value of each row's largest allowed number; the lowest index on ties, those that are not finite last."""
     column, value = first_best(ops.where(mask & (values < np.inf), values, -np.inf), largest=True)
-    return where_found(value > -np.inf, column, lambda: ops.argmax(mask, axis=1)), value
+    return where_found(value > -np.inf, column, lambda: ops.argmax(mask, axis=1), is_tiled(values.shape[1])), value
 
 
 def masked_argmin(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Column (n,) and value (n,), or infinity, of each row's smallest allowed number, as `masked_argmax`'s largest."""
     column, value = first_best(ops.where(mask & (values > -np.inf), values, np.inf), largest=False)
-    return where_found(value < np.inf, column, lambda: ops.argmax(mask, axis=1)), value
+    return where_found(value < np.inf, column, lambda: ops.argmax(mask, axis=1), is_tiled(values.shape[1])), value
 
 # %% ../nbs/01_mining.ipynb #28bd4685
 def semi_hard(
@@ -122,7 +127,7 @@ def semi_hard(
     """The nearest negative beyond the threshold; where there is none, the farthest negative (arXiv 1503.03832)."""
     beyond = negatives & (distances > threshold[:, None])
     column, distance = first_best(ops.where(beyond, distances, np.inf), largest=False)
-    return where_found(distance < np.inf, column, lambda: masked_argmax(distances, negatives)[0])
+    return where_found(distance < np.inf, column, lambda: masked_argmax(distances, negatives)[0], is_tiled(distances.shape[1]))
 
 # %% ../nbs/01_mining.ipynb #a53b70a2
 POSITIVE_MINING_STRATEGIES = ("hard", "easy")
@@ -219,7 +224,7 @@ def check_lengths(labels: Tensor, embeddings: Tensor, names: tuple[str, str]) ->
         )
 
 # %% ../nbs/01_mining.ipynb #399c65c1
-BLOCK_NUMBERS = 1024 * 1024  # in one block: 4 MB of float32, and with the masks and copies beside them about 16 MB
+BLOCK_NUMBERS = 2 * 1024 * 1024  # in one block: 8 MB of float32, and with the masks and copies beside them about 32 MB
 
 # %% ../nbs/01_mining.ipynb #f3cf034f
 def rows_per_block(
@@ -339,7 +344,7 @@ def partners_of(
     remove_diagonal: bool,  # key i is not query i's positive
 ) -> Partners:
     """Find each query's positives in the label order of the keys."""
-    # Unsigned numbers can be sorted nowhere but on JAX. Where they wrap around, equal ones stay equal, which is all that counts.
+    # Not every backend sorts unsigned numbers. Those that wrap around are sorted elsewhere, but equal ones stay together.
     labels, key_labels = (ops.cast(x, "int64") if "uint" in keras.backend.standardize_dtype(x.dtype) else x for x in (labels, key_labels))
     m = ops.shape(key_labels)[0]
     order = ops.argsort(key_labels)
@@ -435,7 +440,7 @@ def look_twice(
         return *chosen, found & partners.all_seen
 
     def carefully() -> tuple[Tensor, ...]:
-        return *in_blocks(lambda block: look_at_all(search, block), rows, size), partners.all_seen | True
+        return *in_blocks(lambda block: look_at_all(search, block), rows, size), ops.ones_like(partners.all_seen)
 
     *chosen, sure = ops.cond(2 * ops.sum(ops.cast(partners.all_seen, "int32")) > n, quickly, carefully)
     return look_again(search, rows, chosen, sure)
@@ -451,12 +456,12 @@ def mine_batch(
     """Choose a positive and a negative key for each query of a checked batch, in blocks of rows, without a gradient."""
     query, key = ops.stop_gradient(batch.query_embeddings), ops.stop_gradient(batch.key_embeddings)
     columns = columns_of(ops.shape(key)[0])
-    rows, rank = ranking(distance, query, query if batch.key_embeddings is batch.query_embeddings else key, columns)
+    query_rows, rank = ranking(distance, query, query if batch.key_embeddings is batch.query_embeddings else key, columns)
     search = Search(
         rank, columns, ops.take(batch.key_labels, columns), remove_diagonal, positive_mining_strategy, negative_mining_strategy
     )
     index = ops.arange(ops.shape(query)[0], dtype="int32")
-    rows = index, batch.query_labels, rows
+    rows = index, batch.query_labels, query_rows
     if is_tiled(columns.shape[0]):
         positive, negative = look_twice(search, rows, partners_of(batch.query_labels, batch.key_labels, remove_diagonal))
     else:
