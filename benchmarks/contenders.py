@@ -183,7 +183,8 @@ FLOORS = {"tensorflow": tensorflow_floors, "addons": tensorflow_floors, "jax": j
 
 
 def as_tensors(backend: str, x: np.ndarray, y: np.ndarray, dtype: str) -> tuple[object, object]:
-    """The arrays as the backend has them, on its GPU if there is one, the embeddings in `dtype`."""
+    """The arrays as the backend has them, on its GPU if there is one, the embeddings in `dtype` (tf32: float32)."""
+    dtype = "float32" if dtype == "tf32" else dtype
     if backend in ("tensorflow", "addons"):
         import tensorflow as tf
 

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -97,6 +98,8 @@ def peak(backend: str, case: Case, library: str) -> tuple[float, float]:
 def in_process(what: str, backend: str, case: Case, libraries: list[str]) -> tuple[object, str]:
     """What a fresh process answers, or None and why there is no answer."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
+    exact = case.dtype != "tf32"  # a GPU may round the factors of a float32 product to 10 bits: only where asked to
+    environment |= {"JAX_DEFAULT_MATMUL_PRECISION": "highest" if exact else "tensorfloat32", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0" if exact else "1"}
     if backend == "tensorflow":  # TensorFlow Similarity needs Keras 2; this package imports Keras 3 whatever it says
         environment["TF_USE_LEGACY_KERAS"] = "1"
     request = json.dumps([what, backend, case, libraries])
@@ -182,13 +185,20 @@ def machine() -> dict[str, str]:
     installed = {name: _version(name) for name in PACKAGES}
     described = {
         "processor": known.get("model name", platform.processor()), "cores": str(os.cpu_count()),
-        "memory": f"{memory:.0f} GB", "system": platform.system(), "python": platform.python_version(),
+        "memory": f"{memory:.0f} GB", "system": platform.system(), "python": platform.python_version(), "gpu": _gpu(),
     }  # fmt: skip
-    return described | {name: version for name, version in installed.items() if version}
+    return {name: value for name, value in (described | installed).items() if value}
 
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def _gpu() -> str:
+    """Name, memory and driver of the graphics cards, as their own program tells it."""
+    program = shutil.which("nvidia-smi")
+    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip().replace("\n", "; ") if program else ""
 
 
 def _version(name: str) -> str:
@@ -227,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=sorted(BUILDERS), help="whose contenders are measured")
     parser.add_argument("--quick", action="store_true", help="three batch sizes of one kind")
-    parser.add_argument("--dtype", default="float32", help="of the embeddings, such as bfloat16")
+    parser.add_argument("--dtype", default="float32", help="of the embeddings, such as bfloat16; tf32 is float32 with products in TensorFloat-32, on a GPU")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the tables")
     parser.add_argument("--answer", help=argparse.SUPPRESS)  # what a process of its own is asked
     arguments = parser.parse_args()

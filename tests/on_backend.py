@@ -35,7 +35,7 @@ def raw_grad(fn, x):
 
 
 def compiled(fn):
-    """`fn` as this backend compiles it; on torch, where that takes a C++ compiler, `fn` itself."""
+    """`fn` as this backend compiles it; on torch traced only, since what follows there takes a C++ compiler."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -44,7 +44,9 @@ def compiled(fn):
         import jax
 
         return jax.jit(fn)
-    return fn
+    import torch
+
+    return torch.compile(fn, backend="eager")
 
 
 def array(x):

@@ -237,8 +237,6 @@ def test_fit_with_all_alone_is_zero_and_changes_nothing():
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_compiled_equals_the_loops(distance):
-    if BACKEND == "torch":
-        pytest.skip("torch.compile takes a C++ compiler at run time")
     loss = tl.TripletLoss(distance)
     labels = ops.convert_to_tensor(Y.astype("int32"))
     fast = compiled(lambda x: loss(labels, x))
