@@ -6,9 +6,9 @@
 __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'BLOCK_NUMBERS', 'WINDOW', 'SECOND_LOOK',
            'as_labels', 'check_nothing_lost', 'is_tiled', 'first_best', 'first_equal', 'where_found', 'masked_argmax',
            'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'Batch', 'as_batch', 'one_label_dtype',
-           'at_least_one_row', 'check_lengths', 'rows_per_block', 'in_blocks', 'columns_of', 'ranking', 'Triplets',
-           'Search', 'look_at_all', 'Partners', 'smaller_keys', 'partners_of', 'quick_negative', 'next_above',
-           'quick_look', 'look_again', 'look_twice', 'mine_batch', 'mine_triplets']
+           'at_least_one_row', 'check_lengths', 'rows_per_block', 'in_blocks', 'columns_of', 'at_columns', 'ranking',
+           'Triplets', 'Search', 'look_at_all', 'Partners', 'smaller_keys', 'partners_of', 'quick_negative',
+           'next_above', 'quick_look', 'look_again', 'look_twice', 'mine_batch', 'mine_triplets']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -266,6 +266,14 @@ def columns_of(
     return columns if isinstance(filler, int) and filler == 0 else ops.where(columns < m, columns, 0)
 
 
+def at_columns(
+    x: Tensor,  # (m, ...) one row for each key
+    columns: Tensor,  # (w,) which key stands in which column
+) -> Tensor:  # (w, ...) one row for each column
+    """x itself where no column is a filler, so that nothing is copied for nothing."""
+    return x if columns.shape[0] is not None and columns.shape[0] == x.shape[0] else ops.take(x, columns, axis=0)
+
+
 def ranking(
     distance: Distance,
     query: Tensor,  # (n, d) floats
@@ -273,16 +281,12 @@ def ranking(
     columns: Tensor,  # (w,) which key stands in which column
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:  # rows (n, f), and what makes of b of them their ranking (b, w)
     """One row for each query, and the function that turns such rows into numbers ordered as the distances to the columns."""
-
-    def spread(x: Tensor) -> Tensor:  # gathered only where there are fillers
-        return x if None not in (columns.shape[0], x.shape[0]) and columns.shape[0] == x.shape[0] else ops.take(x, columns, axis=0)
-
     prepared = distance.prepare(query)
     rows = distance.ranking_rows(prepared, prepared if key is query else distance.prepare(key))
     if rows is None:
-        keys = spread(key)
+        keys = at_columns(key, columns)
         return query, lambda some: ops.cast(distance.call(some, keys), query.dtype)
-    keys = ops.transpose(spread(rows[1]))
+    keys = ops.transpose(at_columns(rows[1], columns))
     return rows[0], lambda some: some @ keys  # the operator keeps float64 on every backend, ops.matmul does not
 
 # %% ../nbs/01_mining.ipynb #752adfc4
@@ -457,9 +461,8 @@ def mine_batch(
     query, key = ops.stop_gradient(batch.query_embeddings), ops.stop_gradient(batch.key_embeddings)
     columns = columns_of(ops.shape(key)[0])
     query_rows, rank = ranking(distance, query, query if batch.key_embeddings is batch.query_embeddings else key, columns)
-    search = Search(
-        rank, columns, ops.take(batch.key_labels, columns), remove_diagonal, positive_mining_strategy, negative_mining_strategy
-    )
+    column_labels = at_columns(batch.key_labels, columns)
+    search = Search(rank, columns, column_labels, remove_diagonal, positive_mining_strategy, negative_mining_strategy)
     index = ops.arange(ops.shape(query)[0], dtype="int32")
     rows = index, batch.query_labels, query_rows
     if is_tiled(columns.shape[0]):
@@ -473,7 +476,7 @@ def mine_batch(
     own = ops.minimum(index, ops.shape(key)[0] - 1)
     return Triplets(*(ops.where(valid, column, own) for column in (positive, negative)), valid)
 
-
+# %% ../nbs/01_mining.ipynb #41d17ec9
 def mine_triplets(
     query_labels: Tensor,  # (n,) or (n, 1) integers
     query_embeddings: Tensor,  # (n, d) floats
