@@ -84,8 +84,17 @@ endef
 bench: .venv-bench/ready .venv-addons/ready  ## speed and memory beside the peers, in a few sizes, into build/bench
 	$(call measure,--quick --output build/bench)
 
-bench-full: .venv-bench/ready .venv-addons/ready  ## all sizes, into benchmarks/results
+# TensorFlow Similarity 0.16 stands in a folder of its own, found before 0.17.
+define peers
+	set -e; for library in tensorflow-similarity pytorch-metric-learning sentence-transformers torch optax; do .venv-bench/bin/python -m benchmarks.peers --library $$library; done
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/similarity-0.16 tensorflow-similarity==0.16.10
+	PYTHONPATH=build/similarity-0.16 .venv-bench/bin/python -m benchmarks.peers --library tensorflow-similarity-0.16
+	[ ! -e .venv-addons/ready ] || .venv-addons/bin/python -m benchmarks.peers --library tensorflow-addons
+endef
+
+bench-full: .venv-bench/ready .venv-addons/ready  ## all sizes, and what the peers answer, into benchmarks/results
 	$(call measure,)
+	$(peers)
 
 clean:
 	rm -rf .venv .venv-bench .venv-addons _proc _docs build dist *.egg-info

@@ -21,6 +21,8 @@ DISTANCES = {
 }
 POSITIVES = ("hard", "easy")
 NEGATIVES = ("hard", "semi-hard", "easy")
+WITH_ALL = [(p, n) for p in (*POSITIVES, "all") for n in (*NEGATIVES, "all") if "all" in (p, n)]
+AVERAGES = ("anchors", "triplets", "active")
 
 
 def variance(row):
@@ -96,6 +98,47 @@ def mine(labels, table, key_labels=None, remove_diagonal=None, positive="hard", 
             n = {"hard": nearest, "easy": farthest}[negative](d, other)
         triplets.append((p, n))
     return triplets
+
+
+def triplets_of(labels, table, key_labels=None, remove_diagonal=None, positive="all", negative="all"):
+    """For each query all its pairs of positive and negative, as key indices."""
+    if remove_diagonal is None:
+        remove_diagonal = key_labels is None
+    if key_labels is None:
+        key_labels = labels
+    triplets = []
+    for i in range(len(labels)):
+        d = table[i]
+        same = [j for j in range(len(key_labels)) if key_labels[j] == labels[i] and not (remove_diagonal and j == i)]
+        other = [j for j in range(len(key_labels)) if key_labels[j] != labels[i]]
+        pairs = []
+        if same and other:
+            positives = same if positive == "all" else [{"hard": farthest, "easy": nearest}[positive](d, same)]
+            for p in positives:
+                threshold = d[p] if positive == "all" else d[farthest(d, same)]
+                beyond = [j for j in other if math.isfinite(d[j]) and d[j] > threshold]
+                semi_hard = [nearest(d, beyond) if beyond else farthest(d, other)]
+                mined = {"hard": [nearest(d, other)], "easy": [farthest(d, other)], "semi-hard": semi_hard, "all": other}
+                pairs += [(p, n) for n in mined[negative]]
+        triplets.append(pairs)
+    return triplets
+
+
+def averaged_losses(
+    labels, queries, key_labels=None, keys=None, name="cosine", soft_margin=False, margin=1.0, average="anchors", **strategies
+):
+    """One number for each query, whose mean over the valid ones is the average; and which are valid."""
+    table = pairwise(name, queries, queries if keys is None else keys)
+    losses = [
+        [loss_of_triplet(table[i][p], table[i][n], soft_margin, margin) for p, n in pairs]
+        for i, pairs in enumerate(triplets_of(labels, table, key_labels, **strategies))
+    ]
+    valid = np.array([bool(of_query) for of_query in losses], dtype=bool)
+    sums = np.array([sum(of_query) for of_query in losses], dtype=float)
+    if average == "anchors":
+        return sums / np.maximum([len(of_query) for of_query in losses], 1), valid
+    counted = sum(average == "triplets" or loss > 0 for of_query in losses for loss in of_query)
+    return sums * valid.sum() / max(counted, 1), valid
 
 
 def loss_of_triplet(d_positive, d_negative, soft_margin=False, margin=1.0):

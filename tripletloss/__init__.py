@@ -1,6 +1,6 @@
 __version__ = "0.1.0"
 
-from tripletloss import distances, layers, losses, mining, samplers
+from tripletloss import distances, distribution, layers, losses, mining, samplers
 from tripletloss.losses import MetricLoss, TripletLoss, triplet_loss, triplet_margin_loss
 from tripletloss.mining import Triplets, mine_triplets
 
@@ -9,6 +9,7 @@ __all__ = [
     "TripletLoss",
     "Triplets",
     "distances",
+    "distribution",
     "layers",
     "losses",
     "mine_triplets",

@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'BLOCK_NUMBERS', 'WINDOW', 'SECOND_LOOK',
            'as_labels', 'check_nothing_lost', 'is_tiled', 'first_best', 'first_equal', 'where_found', 'masked_argmax',
-           'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'Batch', 'as_batch', 'one_label_dtype',
-           'at_least_one_row', 'check_lengths', 'rows_per_block', 'in_blocks', 'columns_of', 'at_columns', 'ranking',
-           'Triplets', 'Search', 'look_at_all', 'Partners', 'smaller_keys', 'partners_of', 'quick_negative',
-           'next_above', 'quick_look', 'look_again', 'look_twice', 'mine_batch', 'mine_triplets']
+           'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'own_keys', 'Batch', 'as_batch',
+           'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'in_blocks', 'columns_of',
+           'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks', 'keys_before',
+           'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative', 'quick_look',
+           'look_again', 'look_twice', 'search_of', 'mine_batch', 'mine_triplets', 'negatives_of_partners',
+           'mine_partners']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -130,16 +132,23 @@ def semi_hard(
     return where_found(distance < np.inf, column, lambda: masked_argmax(distances, negatives)[0], is_tiled(distances.shape[1]))
 
 # %% ../nbs/01_mining.ipynb #a53b70a2
-POSITIVE_MINING_STRATEGIES = ("hard", "easy")
-NEGATIVE_MINING_STRATEGIES = ("hard", "semi-hard", "easy")
+POSITIVE_MINING_STRATEGIES = ("hard", "easy", "all")
+NEGATIVE_MINING_STRATEGIES = ("hard", "semi-hard", "easy", "all")
 
 
-def check_strategies(positive_mining_strategy: str, negative_mining_strategy: str) -> None:
+def check_strategies(
+    positive_mining_strategy: str,
+    negative_mining_strategy: str,
+    but: tuple[str, ...] = (),  # strategies that are not offered here
+) -> None:
     """Raise a ValueError for a strategy that does not exist, with the nearest one that does."""
-    if positive_mining_strategy not in POSITIVE_MINING_STRATEGIES:
-        raise unknown_name("positive_mining_strategy", positive_mining_strategy, list(POSITIVE_MINING_STRATEGIES))
-    if negative_mining_strategy not in NEGATIVE_MINING_STRATEGIES:
-        raise unknown_name("negative_mining_strategy", negative_mining_strategy, list(NEGATIVE_MINING_STRATEGIES))
+    for argument, received, strategies in (
+        ("positive_mining_strategy", positive_mining_strategy, POSITIVE_MINING_STRATEGIES),
+        ("negative_mining_strategy", negative_mining_strategy, NEGATIVE_MINING_STRATEGIES),
+    ):
+        allowed = [strategy for strategy in strategies if strategy not in but]
+        if received not in allowed:
+            raise unknown_name(argument, received, allowed)
 
 
 def mine_table(
@@ -155,6 +164,15 @@ def mine_table(
     if negative_mining_strategy == "semi-hard":
         return positive, semi_hard(distances, negatives, threshold)
     return positive, (masked_argmin if negative_mining_strategy == "hard" else masked_argmax)(distances, negatives)[0]
+
+# %% ../nbs/01_mining.ipynb #4f786fe8
+def own_keys(
+    n: int | Tensor,  # queries
+    remove_diagonal: bool,  # key i is query i itself
+) -> Tensor:  # (n,) int32, -1 where it is none
+    """Which key each query itself is."""
+    index = ops.arange(n, dtype="int32")
+    return index if remove_diagonal else -ops.ones_like(index)
 
 # %% ../nbs/01_mining.ipynb #44f9a94c
 class Batch(NamedTuple):
@@ -254,7 +272,7 @@ def in_blocks(
         return ops.reshape(ops.concatenate([x, filler]), (blocks, size, *x.shape[1:]))
 
     chosen = ops.map(choose, tuple(split(x) for x in rows))
-    return tuple(ops.reshape(x, (-1,))[:n] for x in chosen)
+    return tuple(ops.reshape(x, (-1, *x.shape[2:]))[:n] for x in chosen)
 
 # %% ../nbs/01_mining.ipynb #313cdebe
 def columns_of(
@@ -304,64 +322,110 @@ class Search(NamedTuple):
     rank: Callable[[Tensor], Tensor]  # makes of rows (b, f) their ranking (b, w)
     columns: Tensor  # (w,) the key of each column
     labels: Tensor  # (w,) its label
-    remove_diagonal: bool  # key i is not query i's positive
     positive_mining_strategy: str
     negative_mining_strategy: str
 
 
 def look_at_all(
     search: Search,
-    block: tuple[Tensor, Tensor, Tensor],  # of b queries: index (b,), label (b,), row (b, f)
+    block: tuple[Tensor, Tensor, Tensor],  # of b queries: own key (b,), label (b,), row (b, f)
 ) -> tuple[Tensor, Tensor]:  # positive (b,) and negative (b,), columns
     """Choose with masks over the whole table of the block: right for every batch."""
-    index, labels, rows = block
+    own, labels, rows = block
     same = labels[:, None] == search.labels[None]
-    positives = same & (index[:, None] != search.columns[None]) if search.remove_diagonal else same
+    positives = same & (own[:, None] != search.columns[None])
     chosen = mine_table(search.rank(rows), positives, ~same, search.positive_mining_strategy, search.negative_mining_strategy)
     return tuple(ops.cast(column, "int32") for column in chosen)
 
 # %% ../nbs/01_mining.ipynb #dbfc72ef
-WINDOW = 16  # keys of a class that are looked up in the table instead of being searched for
+WINDOW = 16  # positives of a query that are looked up in the table instead of being searched for
 
 # %% ../nbs/01_mining.ipynb #4b1ccc5d
-class Partners(NamedTuple):
-    """The keys that share a query's label, as far as the window reaches."""
+class LabelOrder(NamedTuple):
+    """The keys in the order of their labels, where those of one class stand side by side, and where each query looks."""
 
-    columns: Tensor  # (n, WINDOW) indices of keys
-    allowed: Tensor  # (n, WINDOW) booleans: it is a positive
-    all_seen: Tensor  # (n,) booleans: there is no further key of that label
+    order: Tensor  # (m,) keys
+    first: Tensor  # (n,) the place of the first key with the query's label
+    size: Tensor  # (n,) how many keys have it
+    own: Tensor  # (n,) which of these the query itself is; m where it is none
+
+    @property
+    def positives(self) -> Tensor:
+        """How many positives each query has (n,)."""
+        return self.size - ops.cast(self.own < self.size, "int32")
+
+    @property
+    def negatives(self) -> Tensor:
+        """How many negatives each query has (n,)."""
+        return ops.shape(self.order)[0] - self.size
 
 
-def smaller_keys(
+def ranks(labels: Tensor) -> Tensor:
+    """The place (n,) of each label among all in order; equal ones keep the order in which they come."""
+    return ops.argsort(ops.argsort(labels))
+
+
+def keys_before(
     labels: Tensor,  # (n,) integers, the queries'
     key_labels: Tensor,  # (m,) integers
+    equal: bool,  # keys of the same label count too
 ) -> Tensor:  # (n,) int32
-    """How many keys have a smaller label: the query's rank among all, less its rank among the queries."""
-    n = ops.shape(labels)[0]
-    among_all = ops.argsort(ops.argsort(ops.concatenate([labels, key_labels])))[:n]  # queries stand before equal keys
-    return ops.cast(among_all - ops.argsort(ops.argsort(labels)), "int32")
+    """How many keys have a smaller (or equal) label: the query's rank among all, less its rank among the queries."""
+    n, m = ops.shape(labels)[0], ops.shape(key_labels)[0]
+    if equal:  # the keys come first, so that queries stand behind equal keys
+        among_all = ranks(ops.concatenate([key_labels, labels]))[m:]
+    else:
+        among_all = ranks(ops.concatenate([labels, key_labels]))[:n]
+    return ops.cast(among_all - ranks(labels), "int32")
 
-
-def partners_of(
+# %% ../nbs/01_mining.ipynb #f0f2b452
+def label_order(
     labels: Tensor,  # (n,) integers, the queries'
     key_labels: Tensor,  # (m,) integers, m >= 1
-    remove_diagonal: bool,  # key i is not query i's positive
-) -> Partners:
-    """Find each query's positives in the label order of the keys."""
+    own: Tensor,  # (n,) the key that each query itself is; -1 where it is none
+) -> LabelOrder:
+    """Find each query's class in the label order of the keys."""
     # Not every backend sorts unsigned numbers. Those that wrap around are sorted elsewhere, but equal ones stay together.
     labels, key_labels = (ops.cast(x, "int64") if "uint" in keras.backend.standardize_dtype(x.dtype) else x for x in (labels, key_labels))
     m = ops.shape(key_labels)[0]
-    order = ops.argsort(key_labels)
-    in_order = ops.take(key_labels, order)
-    place = smaller_keys(labels, key_labels)[:, None] + ops.arange(WINDOW + 1, dtype="int32")[None]
-    inside = ops.minimum(place, m - 1)
-    same = (place < m) & (ops.take(in_order, inside) == labels[:, None])
-    columns, allowed = ops.take(order, inside[:, :WINDOW]), same[:, :WINDOW]
-    if remove_diagonal:
-        allowed = allowed & (columns != ops.arange(ops.shape(labels)[0], dtype="int32")[:, None])
-    return Partners(columns, allowed, ~same[:, WINDOW])
+    order = ops.cast(ops.argsort(key_labels), "int32")
+    first = keys_before(labels, key_labels, equal=False)
+    itself = ops.maximum(own, 0)
+    among = ops.take(ops.cast(ops.argsort(order), "int32"), itself) - first
+    own = ops.where((own >= 0) & ops.equal(ops.take(key_labels, itself), labels), among, m)
+    return LabelOrder(order, first, keys_before(labels, key_labels, equal=True) - first, own)
+
+
+def partners_of(
+    by_label: LabelOrder,
+    which: Tensor,  # (k,) which of a query's positives, in the order of their indices, from 0
+) -> tuple[Tensor, Tensor]:  # (n, k) keys, (n, k) booleans: there is such a positive
+    """Look positives up in the label order."""
+    place = which[None] + ops.cast(which[None] >= by_label.own[:, None], "int32")  # a query steps over itself
+    inside = ops.minimum(by_label.first[:, None] + place, ops.shape(by_label.order)[0] - 1)
+    return ops.take(by_label.order, inside), which[None] < by_label.positives[:, None]
+
+
+def window_of(by_label: LabelOrder) -> tuple[Tensor, Tensor]:
+    """Each query's first `WINDOW` positives (n, WINDOW), and which of them there are."""
+    return partners_of(by_label, ops.arange(WINDOW, dtype="int32"))
 
 # %% ../nbs/01_mining.ipynb #1d440064
+def nearest_beyond(
+    table: Tensor,  # (b, w) numbers
+    threshold: Tensor,  # (b,) numbers
+) -> tuple[Tensor, Tensor]:  # (b,) columns, (b,) booleans: there is one
+    """The column of each row's smallest number above the threshold, without a mask: the largest 1 / (number - threshold)."""
+    column, nearness = first_best(1 / (table - next_above(threshold)[:, None]), largest=True)
+    return column, nearness > 0
+
+
+def next_above(x: Tensor) -> Tensor:
+    """A number just above x, by its last digit or two."""
+    limits = np.finfo(keras.backend.standardize_dtype(x.dtype))
+    return x + ops.abs(x) * float(limits.eps) + float(limits.tiny)
+
+
 def quick_negative(
     search: Search,
     labels: Tensor,  # (b,) integers
@@ -371,8 +435,7 @@ def quick_negative(
     """Choose the negatives in as few passes as will do."""
     strategy = search.negative_mining_strategy
     if strategy == "semi-hard":
-        negative, nearness = first_best(1 / (table - next_above(threshold)[:, None]), largest=True)
-        found = nearness > 0
+        negative, found = nearest_beyond(table, threshold)
     else:
         worst = np.inf if strategy == "hard" else -np.inf
         candidates = ops.where(labels[:, None] != search.labels[None], table, worst)
@@ -380,16 +443,10 @@ def quick_negative(
         found = ops.isfinite(value)
     return negative, found & (ops.take(search.labels, negative) != labels)
 
-
-def next_above(x: Tensor) -> Tensor:
-    """A number just above x, by its last digit or two."""
-    limits = np.finfo(keras.backend.standardize_dtype(x.dtype))
-    return x + ops.abs(x) * float(limits.eps) + float(limits.tiny)
-
-
+# %% ../nbs/01_mining.ipynb #25dde31b
 def quick_look(
     search: Search,
-    block: tuple[Tensor, Tensor, Tensor, Tensor],  # of b queries: label (b,), row (b, f), partners' columns and allowed (b, WINDOW)
+    block: tuple[Tensor, Tensor, Tensor, Tensor],  # of b queries: label (b,), row (b, f), partners and which there are (b, WINDOW)
 ) -> tuple[Tensor, Tensor, Tensor]:  # positive (b,), negative (b,), columns; (b,) booleans: no doubt about them
     """Look the positives up, and pass over the table for the negatives alone."""
     labels, rows, columns, allowed = block
@@ -413,7 +470,7 @@ SECOND_LOOK = 32  # rows of the table that are looked at again in one round
 # %% ../nbs/01_mining.ipynb #03b5f763
 def look_again(
     search: Search,
-    rows: tuple[Tensor, Tensor, Tensor],  # of n queries: index (n,), label (n,), row (n, f)
+    rows: tuple[Tensor, Tensor, Tensor],  # of n queries: own key (n,), label (n,), row (n, f)
     chosen: tuple[Tensor, Tensor],  # positive (n,) and negative (n,), columns
     sure: Tensor,  # (n,) booleans: the choice stands
 ) -> tuple[Tensor, Tensor]:  # positive (n,) and negative (n,), columns
@@ -432,49 +489,59 @@ def look_again(
 
 def look_twice(
     search: Search,
-    rows: tuple[Tensor, Tensor, Tensor],  # of n queries: index (n,), label (n,), row (n, f)
-    partners: Partners,
+    rows: tuple[Tensor, Tensor, Tensor],  # of n queries: own key (n,), label (n,), row (n, f)
+    by_label: LabelOrder,
 ) -> tuple[Tensor, Tensor]:  # positive (n,) and negative (n,), columns
     """Quickly first, in blocks, and again where that leaves a doubt; at once with care if most classes are large."""
     n = ops.shape(rows[0])[0]
     size = rows_per_block(n, ops.shape(search.columns)[0])
+    in_window = by_label.positives <= WINDOW
 
     def quickly() -> tuple[Tensor, ...]:
-        *chosen, found = in_blocks(lambda block: quick_look(search, block), (*rows[1:], *partners[:2]), size)
-        return *chosen, found & partners.all_seen
+        *chosen, found = in_blocks(lambda block: quick_look(search, block), (*rows[1:], *window_of(by_label)), size)
+        return *chosen, found & in_window
 
     def carefully() -> tuple[Tensor, ...]:
-        return *in_blocks(lambda block: look_at_all(search, block), rows, size), ops.ones_like(partners.all_seen)
+        return *in_blocks(lambda block: look_at_all(search, block), rows, size), ops.ones_like(in_window)
 
-    *chosen, sure = ops.cond(2 * ops.sum(ops.cast(partners.all_seen, "int32")) > n, quickly, carefully)
+    *chosen, sure = ops.cond(2 * ops.sum(ops.cast(in_window, "int32")) > n, quickly, carefully)
     return look_again(search, rows, chosen, sure)
 
 # %% ../nbs/01_mining.ipynb #106acbcd
-def mine_batch(
+def search_of(
     batch: Batch,  # n queries and m keys
     distance: Distance,
-    remove_diagonal: bool,  # key i is not query i's positive
+    positive_mining_strategy: str,
+    negative_mining_strategy: str,
+) -> tuple[Tensor, Search]:  # (n, f) one row for each query, and what makes a choice of them
+    """Prepare a search among the keys, without a gradient."""
+    query, key = ops.stop_gradient(batch.query_embeddings), ops.stop_gradient(batch.key_embeddings)
+    columns = columns_of(ops.shape(key)[0])
+    rows, rank = ranking(distance, query, query if batch.key_embeddings is batch.query_embeddings else key, columns)
+    return rows, Search(rank, columns, at_columns(batch.key_labels, columns), positive_mining_strategy, negative_mining_strategy)
+
+
+def mine_batch(
+    batch: Batch,  # n queries and m keys
+    own: Tensor,  # (n,) the key that each query itself is; -1 where it is none
+    distance: Distance,
     positive_mining_strategy: str,
     negative_mining_strategy: str,
 ) -> Triplets:  # indices into the keys, and whether they mean anything
     """Choose a positive and a negative key for each query of a checked batch, in blocks of rows, without a gradient."""
-    query, key = ops.stop_gradient(batch.query_embeddings), ops.stop_gradient(batch.key_embeddings)
-    columns = columns_of(ops.shape(key)[0])
-    query_rows, rank = ranking(distance, query, query if batch.key_embeddings is batch.query_embeddings else key, columns)
-    column_labels = at_columns(batch.key_labels, columns)
-    search = Search(rank, columns, column_labels, remove_diagonal, positive_mining_strategy, negative_mining_strategy)
-    index = ops.arange(ops.shape(query)[0], dtype="int32")
-    rows = index, batch.query_labels, query_rows
-    if is_tiled(columns.shape[0]):
-        positive, negative = look_twice(search, rows, partners_of(batch.query_labels, batch.key_labels, remove_diagonal))
+    query_rows, search = search_of(batch, distance, positive_mining_strategy, negative_mining_strategy)
+    rows = own, batch.query_labels, query_rows
+    if is_tiled(search.columns.shape[0]):
+        positive, negative = look_twice(search, rows, label_order(batch.query_labels, batch.key_labels, own))
     else:
-        size = rows_per_block(ops.shape(index)[0], columns.shape[0])
+        size = rows_per_block(ops.shape(own)[0], search.columns.shape[0])
         positive, negative = in_blocks(lambda block: look_at_all(search, block), rows, size)
     positive_labels, negative_labels = (ops.take(batch.key_labels, column) for column in (positive, negative))
-    valid = (positive_labels == batch.query_labels) & (negative_labels != batch.query_labels)
-    valid = valid & (positive != index) if remove_diagonal else valid
-    own = ops.minimum(index, ops.shape(key)[0] - 1)
-    return Triplets(*(ops.where(valid, column, own) for column in (positive, negative)), valid)
+    # Not == and !=, which in a TensorFlow graph forget that both have one axis.
+    valid = ops.equal(positive_labels, batch.query_labels) & ops.not_equal(negative_labels, batch.query_labels)
+    valid = valid & ops.not_equal(positive, own)
+    index = ops.minimum(ops.arange(ops.shape(own)[0], dtype="int32"), ops.shape(batch.key_labels)[0] - 1)
+    return Triplets(*(ops.where(valid, column, index) for column in (positive, negative)), valid)
 
 # %% ../nbs/01_mining.ipynb #41d17ec9
 def mine_triplets(
@@ -495,7 +562,49 @@ def mine_triplets(
         As `as_batch`, `get` and `check_strategies`.
     """
     distance = get(distance)
-    check_strategies(positive_mining_strategy, negative_mining_strategy)
+    check_strategies(positive_mining_strategy, negative_mining_strategy, but=("all",))
     remove_diagonal = key_embeddings is None if remove_diagonal is None else remove_diagonal
     batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings)
-    return mine_batch(batch, distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy)
+    own = own_keys(ops.shape(batch.query_labels)[0], remove_diagonal)
+    return mine_batch(batch, own, distance, positive_mining_strategy, negative_mining_strategy)
+
+# %% ../nbs/01_mining.ipynb #455cf4ff
+def negatives_of_partners(
+    search: Search,
+    block: tuple[Tensor, Tensor, Tensor, Tensor],  # of b queries: label (b,), row (b, f), partners and which there are (b, WINDOW)
+) -> tuple[Tensor]:  # (b, WINDOW) columns: the negative of each pair of query and partner
+    """Choose one negative for each partner: only "semi-hard" takes notice of which."""
+    labels, rows, columns, there = block
+    table = search.rank(rows)
+    negatives = labels[:, None] != search.labels[None]
+    if search.negative_mining_strategy != "semi-hard":
+        choose = masked_argmin if search.negative_mining_strategy == "hard" else masked_argmax
+        return (ops.broadcast_to(ops.cast(choose(table, negatives)[0], "int32")[:, None], ops.shape(columns)),)
+    b, w = ops.shape(table)[0], ops.shape(search.columns)[0]
+    thresholds = ops.take(ops.reshape(table, (-1,)), ops.arange(b, dtype="int32")[:, None] * w + columns)
+    farthest = ops.cast(masked_argmax(table, negatives)[0], "int32")
+    table = ops.where(negatives & (table < np.inf), table, -np.inf)  # which lies beyond nothing
+
+    def beyond(partner: tuple[Tensor, Tensor]) -> Tensor:
+        def search_for() -> Tensor:
+            column, found = nearest_beyond(table, partner[0])
+            return ops.where(found, ops.cast(column, "int32"), farthest)
+
+        return ops.cond(ops.any(partner[1]), search_for, lambda: farthest)
+
+    return (ops.transpose(ops.map(beyond, (ops.transpose(thresholds), ops.transpose(there)))),)
+
+
+def mine_partners(
+    batch: Batch,  # n queries and m keys
+    by_label: LabelOrder,
+    distance: Distance,
+    negative_mining_strategy: str,
+) -> Triplets:  # (n, WINDOW) each
+    """All positives of the queries that have no more than `WINDOW`, each with the negative that the strategy means."""
+    query_rows, search = search_of(batch, distance, "all", negative_mining_strategy)
+    columns, there = window_of(by_label)
+    there = there & ((by_label.positives <= WINDOW) & (by_label.negatives > 0))[:, None]
+    size = rows_per_block(ops.shape(columns)[0], ops.shape(search.columns)[0])
+    (negatives,) = in_blocks(lambda block: negatives_of_partners(search, block), (batch.query_labels, query_rows, columns, there), size)
+    return Triplets(columns, negatives, there)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 from on_backend import array, compiled
-from reference import mean_loss, triplet_losses
+from reference import averaged_losses, mean_loss, triplet_losses
 
 import tripletloss as tl
 
@@ -37,6 +37,18 @@ BATCH = [
     (*D, "cosine", "hard", "hard", True, 1.313262),
     (*D, "cosine", "hard", "semi-hard", True, 0.693147),
 ]
+# With "all", and what is averaged.
+FAMILY = [
+    (*A, "all", "semi-hard", "triplets", 16 / 26),
+    (*A, "all", "all", "active", 165 / 57),
+    (*A, "all", "all", "triplets", 165 / 116),
+    (*B, "all", "semi-hard", "triplets", 0.75),
+    (*B, "all", "all", "active", 3.375),
+    (C, [0, 0, 1, 1], "all", "all", "active", 1.366260),
+    (C, [0, 1, 2, 3], "all", "all", "active", 0.0),
+    (C, [0, 0, 0, 0], "all", "all", "active", 0.0),
+    (C, [0, 0, 1, 2], "all", "all", "active", 1.178939),
+]
 ANCHORS = [
     (*A, "euclidean", "hard", "semi-hard", [0, 0, 4, 3, 1, 0, 0, 0, 0]),
     (*D, "cosine", "easy", "easy", [0, 0, 1, 0, 0, 1]),
@@ -51,6 +63,17 @@ def test_worked_numbers_of_a_batch(x, y, distance, positive, negative, soft, exp
         expected, abs=1e-6
     )
     loss = tl.TripletLoss(distance, positive, negative, soft_margin=soft)
+    assert float(loss(y, x)) == pytest.approx(expected, abs=1e-6)
+    fast = compiled(lambda x: loss(y, x))
+    assert float(fast(ops.convert_to_tensor(x, "float32"))) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("x, y, positive, negative, average, expected", FAMILY)
+def test_worked_numbers_of_all_triplets(x, y, positive, negative, average, expected):
+    y = np.array(y)
+    losses, valid = averaged_losses(y, x, name="euclidean", positive=positive, negative=negative, average=average)
+    assert losses.sum() / max(valid.sum(), 1) == pytest.approx(expected, abs=1e-6)
+    loss = tl.TripletLoss("euclidean", positive, negative, average=average)
     assert float(loss(y, x)) == pytest.approx(expected, abs=1e-6)
     fast = compiled(lambda x: loss(y, x))
     assert float(fast(ops.convert_to_tensor(x, "float32"))) == pytest.approx(expected, abs=1e-6)
@@ -117,14 +140,21 @@ BAD_SETTINGS = [
     ("None as distance", {"distance": None}, ["distance", "None"]),
     ("positive", {"positive_mining_strategy": "hrad"}, ["positive_mining_strategy", "'hrad'", "'hard'", "'easy'"]),
     ("semi-hard positive", {"positive_mining_strategy": "semi-hard"}, ["positive_mining_strategy", "'semi-hard'"]),
-    ("all positives", {"positive_mining_strategy": "all"}, ["positive_mining_strategy", "'all'", "'easy'"]),
-    ("all negatives", {"negative_mining_strategy": "all"}, ["negative_mining_strategy", "'all'", "'easy'"]),
     (
         "negative",
         {"negative_mining_strategy": "semihard"},
         ["negative_mining_strategy", "'semihard'", "Did you mean 'semi-hard'"],
     ),
     ("None as strategy", {"negative_mining_strategy": None}, ["negative_mining_strategy", "None"]),
+]
+# What chooses several keys is no strategy for mine_triplets, which returns one.
+BAD_MINING = [
+    ("all positives", {"positive_mining_strategy": "all"}, ["positive_mining_strategy", "'all'", "'easy'"]),
+    ("all negatives", {"negative_mining_strategy": "all"}, ["negative_mining_strategy", "'all'", "'easy'"]),
+]
+BAD_AVERAGES = [
+    ("average", {"average": "anchor"}, ["average", "'anchor'", "Did you mean 'anchors'", "'triplets'"]),
+    ("no average", {"average": None}, ["average", "None"]),
 ]
 BAD_MARGINS = [
     ("negative margin", {"margin": -0.5}, ["margin", "-0.5"]),
@@ -166,9 +196,18 @@ def test_refuses_settings(_, settings, words, through):
     assert_refuses(lambda: through(GOOD_Y, GOOD_X, **settings), words)
 
 
+@pytest.mark.parametrize("_, settings, words", BAD_MINING, ids=ids(BAD_MINING))
+def test_mining_refuses_all(_, settings, words):
+    assert_refuses(lambda: mined(GOOD_Y, GOOD_X, **settings), words)
+
+
+def test_the_class_refuses_what_is_no_bool():
+    assert_refuses(lambda: tl.TripletLoss(gather_across_devices="yes"), ["gather_across_devices", "'yes'", "True or False"])
+
+
 @pytest.mark.parametrize("through", [by_function, by_class])
-@pytest.mark.parametrize("_, settings, words", BAD_MARGINS, ids=ids(BAD_MARGINS))
-def test_refuses_margins(_, settings, words, through):
+@pytest.mark.parametrize("_, settings, words", BAD_MARGINS + BAD_AVERAGES, ids=ids(BAD_MARGINS + BAD_AVERAGES))
+def test_refuses_margins_and_averages(_, settings, words, through):
     assert_refuses(lambda: through(GOOD_Y, GOOD_X, **settings), words)
 
 
@@ -178,7 +217,9 @@ def test_refuses_margins_of_explicit_triplets(_, settings, words):
 
 
 @pytest.mark.parametrize(
-    "settings", [case[1] for case in BAD_SETTINGS + BAD_MARGINS], ids=ids(BAD_SETTINGS + BAD_MARGINS)
+    "settings",
+    [case[1] for case in BAD_SETTINGS + BAD_MARGINS + BAD_AVERAGES],
+    ids=ids(BAD_SETTINGS + BAD_MARGINS + BAD_AVERAGES),
 )
 def test_the_class_refuses_when_it_is_made(settings):
     with pytest.raises(ValueError):

@@ -1,0 +1,154 @@
+"""One pool over several devices or processes, for real, beside one device that holds the whole batch."""
+
+import functools
+import json
+import re
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from children import ROOT, free_ports, run_together
+from devices.cases import CASES, EMBEDDINGS, LOSSES, SHORT, trained
+from keras import ops
+from on_backend import BACKEND, array, grad
+
+from tripletloss import distribution
+
+SECONDS = 240  # an upper bound for a slow machine, not what it takes
+SCRIPTS = {"tensorflow": ["tensorflow_devices", "tensorflow_workers"], "jax": ["jax_devices"], "torch": ["torch_workers"]}[BACKEND]
+
+
+def commands_of(script, folder):
+    """The arguments of each process: where the first writes its results, and how they find each other."""
+    command = [ROOT / "tests" / "devices" / f"{script}.py", folder / "results"]
+    if script == "tensorflow_workers":
+        ports = free_ports(2)
+        return [[*command, worker, *ports] for worker in range(2)]
+    if script == "torch_workers":
+        return [[*command, rank, 2, folder / "store"] for rank in range(2)]
+    return [command]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What a script of `devices` wrote. It runs once, and if it fails, all tests that need it fail at once."""
+
+    @functools.cache
+    def outcome(script):
+        folder = tmp_path_factory.mktemp(script)
+        try:
+            run_together(commands_of(script, folder), SECONDS, JAX_PLATFORMS="cpu")
+        except AssertionError as error:
+            return str(error)
+        return json.loads((folder / "results").read_text())
+
+    def results_of(script):
+        found = outcome(script)
+        assert isinstance(found, dict), found
+        return found
+
+    return results_of
+
+
+def on_one_device(case):
+    """Loss and gradient of the whole batch."""
+    _, labels, weights = case.inputs(slice(None))
+    loss = case.make_loss(pooled=False)
+    return float(loss(labels, EMBEDDINGS, weights)), grad(lambda x: loss(labels, x, weights), EMBEDDINGS)
+
+
+PAIRS = [
+    (script, name)
+    for script in SCRIPTS
+    for name in (SHORT if script in ("tensorflow_workers", "jax_devices") else CASES)
+    if script == "tensorflow_devices" or len(CASES[name].sizes) == 2
+]
+
+
+@pytest.mark.parametrize(("script", "name"), PAIRS)
+def test_loss_and_gradient_are_those_of_one_device(script, name, results):
+    computed = results(script)[name]
+    loss, gradient = on_one_device(CASES[name])
+    scale = max(1.0, np.abs(gradient).max())
+    np.testing.assert_allclose(computed["loss"], loss, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(computed["gradient"], gradient, rtol=0, atol=1e-6 * scale)
+    if "stepped" in computed:
+        np.testing.assert_allclose(computed["stepped"], EMBEDDINGS - gradient, rtol=0, atol=2e-6 * scale)
+
+
+def test_the_cases_have_something_to_compare():
+    for name, case in CASES.items():
+        loss, gradient = on_one_device(case)
+        assert (loss == 0) == (not gradient.any()) == ("no valid anchor at all" in name)
+
+
+FITS = {"tensorflow": (16, 19), "jax": (16,), "torch": ()}[BACKEND]
+
+
+@pytest.mark.skipif(not FITS, reason="Keras's fit does not share a batch among processes on torch")
+@pytest.mark.parametrize("n", FITS or [None])
+@pytest.mark.parametrize("name", LOSSES)
+def test_fit(name, n, results):
+    several = results(SCRIPTS[0])[f"fit {name} {n}"]
+    one = trained(LOSSES[name](), n, 8)
+    for weights, expected in zip(several["weights"], one["weights"], strict=True):
+        np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
+    if n == 16:  # Keras weights what it reports by rows, which is only right where all replicas hold as many
+        np.testing.assert_allclose(several["loss"], one["loss"], rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="arrays that know on which devices they lie")
+def test_embeddings_lay_on_two_devices(results):
+    where = results("jax_devices")["devices"]
+    assert where and set(where) == {2}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="rows are sent by code of this package")
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint64", "float16", "bfloat16", "float64"])
+def test_any_dtype_is_gathered(dtype, results):
+    assert results("torch_workers")["gathered"][dtype] == {"rows": [1, 2, 3, 4, 5], "dtype": f"torch.{dtype}", "offset": 0}
+
+
+def test_alone_nothing_changes():
+    x, labels = ops.convert_to_tensor(EMBEDDINGS), ops.convert_to_tensor([0, 1, 2])
+    assert distribution.replicas() == 1 and distribution.sum_share() == 1 and not distribution.is_shape_probe()
+    for rows in (x, labels):
+        gathered, offset = distribution.gather(rows)
+        assert gathered is rows and offset == 0
+    np.testing.assert_array_equal(array(distribution.total(x)), EMBEDDINGS)
+    assert not grad(lambda x: ops.sum(distribution.total(x)), EMBEDDINGS).any()
+    twelve, three = (ops.convert_to_tensor(number, "float32") for number in (12, 3))
+    assert float(distribution.mean_share(twelve, three)) == 4
+    assert float(distribution.mean_share(twelve, three - 3)) == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_argument_changes_nothing_on_one_device(name):
+    case = CASES[name]
+    _, labels, weights = case.inputs(slice(None))
+    pooled = case.make_loss(pooled=True)
+    loss, gradient = on_one_device(case)
+    np.testing.assert_allclose(float(pooled(labels, EMBEDDINGS, weights)), loss, rtol=1e-6)
+    np.testing.assert_allclose(grad(lambda x: pooled(labels, x, weights), EMBEDDINGS), gradient, rtol=1e-6, atol=1e-6)
+
+
+# A child that starts another one, tells its number, and goes on as follows.
+PARENT = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); "
+
+
+def runs(process):
+    """Whether the process does anything still; a dead one may stay in the list until somebody takes note."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] not in ("", "Z")
+
+
+@pytest.mark.parametrize(("goes_on", "problem"), [("time.sleep(600)", "the time is up"), ("sys.exit(3)", "child 0 ended with 3")])
+def test_no_process_is_left_behind(goes_on, problem):
+    start = time.monotonic()
+    with pytest.raises(AssertionError, match=problem) as error:
+        run_together([["-c", PARENT + goes_on], ["-c", "import time; time.sleep(600)"]], 3)
+    grandchild = re.search(r"--- child 0\n(\d+)", str(error.value))[1]
+    while runs(grandchild) and time.monotonic() < start + 30:
+        time.sleep(0.1)
+    assert not runs(grandchild) and time.monotonic() < start + 30

@@ -1,0 +1,49 @@
+"""Logical devices of one process: each case under MirroredStrategy, and a training with `fit`."""
+
+import json
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+PROCESSOR = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(PROCESSOR, [tf.config.LogicalDeviceConfiguration()] * 3)
+
+from devices.cases import CASES, EMBEDDINGS, LOSSES, trained  # noqa: E402
+
+# One strategy for each number: two with collective operations would mix up the numbers of these.
+TWO = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+THREE = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1", "CPU:2"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+STRATEGIES = {2: TWO, 3: THREE}
+
+
+def run(case):
+    """The sum of the replicas' losses, and of their gradients."""
+    strategy, loss = STRATEGIES[len(case.sizes)], case.make_loss(pooled=True)
+    with strategy.scope():
+        kernel = tf.Variable(EMBEDDINGS)
+    parts = [case.inputs(case.part(replica)) for replica in range(len(case.sizes))]
+
+    def on_each(inputs, labels, weights):
+        with tf.GradientTape() as tape:
+            share = loss(labels, inputs @ kernel, weights)
+        return tf.distribute.get_replica_context().all_reduce("sum", [share, tape.gradient(share, kernel)])
+
+    def distributed(arrays):
+        if arrays[0] is None:
+            return None
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(arrays[context.replica_id_in_sync_group])
+        )
+
+    summed = strategy.run(on_each, [distributed(arrays) for arrays in zip(*parts, strict=True)])
+    loss, gradient = (strategy.experimental_local_results(value)[0] for value in summed)
+    return {"loss": float(loss), "gradient": gradient.numpy().tolist()}
+
+
+results = {name: run(case) for name, case in CASES.items()}
+with TWO.scope():
+    for name, loss in LOSSES.items():
+        for n in (16, 19):  # batches of 8 are cut into 4 + 4 rows, the last of 19 into 2 + 1
+            results[f"fit {name} {n}"] = trained(loss(gather_across_devices=True), n, 8)
+Path(sys.argv[1]).write_text(json.dumps(results))
