@@ -215,11 +215,16 @@ def sums_of_partners(
 
         return ops.cond(ops.any(valid > 0), losses, lambda: ops.zeros_like(anchors[:, 0]))
 
-    again = keras.remat(losses_of_column)  # whose gradient needs no booleans among the arguments
+    finite = ops.all(ops.isfinite(batch.query_embeddings), axis=1), ops.all(ops.isfinite(batch.key_embeddings), axis=1)
+    whole = finite[0][:, None] & ops.take(finite[1], triplets.positive) & ops.take(finite[1], triplets.negative)
+    broken = ops.any(triplets.valid & ~whole, axis=1)
+    triplets = triplets._replace(valid=triplets.valid & whole)  # a gradient of NaN would reach whoever shares a row
+    again = keras.remat(losses_of_column)  # which takes no booleans
     anchors, keys = rows_in_use(batch, triplets, distance)
     columns = tuple(ops.transpose(ops.cast(x, "int32")) for x in triplets)
     losses = ops.map(lambda column: again(anchors, keys, *column), columns)
-    return ops.sum(losses, axis=0), ops.sum(ops.cast(losses > 0, losses.dtype), axis=0)
+    total = ops.where(broken, math.nan, ops.sum(losses, axis=0))
+    return total, ops.sum(ops.cast(losses > 0, losses.dtype), axis=0)
 
 # %% ../nbs/02_losses.ipynb #4d4258c4
 def share_and_rest(

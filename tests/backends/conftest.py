@@ -13,6 +13,16 @@ def compiled_once(tmp_path_factory):
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_is_dropped():
+    """Thousands of compiled functions in one process are more than the system gives memory regions for."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)
