@@ -207,22 +207,22 @@ def sums_of_partners(
 ) -> tuple[Tensor, Tensor]:  # (n,) sums of losses, (n,) how many are above 0
     """Several triplets for each query: one column of them after the other, and nothing where none is valid."""
 
-    def losses_of_column(anchors: Tensor, keys: Tensor, positive: Tensor, negative: Tensor, valid: Tensor) -> Tensor:
-        def losses() -> Tensor:
-            column = Triplets(positive, negative, valid > 0)
+    def losses_of_column(positive: Tensor, negative: Tensor, valid: Tensor) -> Tensor:
+        def losses(anchors: Tensor, keys: Tensor) -> Tensor:
             # Times 1, so that the gradient of `take` becomes dense in here, where XLA knows how many keys there are.
-            return losses_of_triplets(anchors, 1 * keys, column, distance, rule)
+            return losses_of_triplets(anchors, 1 * keys, Triplets(positive, negative, valid), distance, rule)
 
-        return ops.cond(ops.any(valid > 0), losses, lambda: ops.zeros_like(anchors[:, 0]))
+        def losses_if_any(anchors: Tensor, keys: Tensor) -> Tensor:
+            return ops.cond(ops.any(valid), lambda: losses(anchors, keys), lambda: ops.zeros_like(anchors[:, 0]))
+
+        return keras.remat(losses_if_any)(anchors, keys)
 
     finite = ops.all(ops.isfinite(batch.query_embeddings), axis=1), ops.all(ops.isfinite(batch.key_embeddings), axis=1)
     whole = finite[0][:, None] & ops.take(finite[1], triplets.positive) & ops.take(finite[1], triplets.negative)
     broken = ops.any(triplets.valid & ~whole, axis=1)
     triplets = triplets._replace(valid=triplets.valid & whole)  # a gradient of NaN would reach whoever shares a row
-    again = keras.remat(losses_of_column)  # which takes no booleans
     anchors, keys = rows_in_use(batch, triplets, distance)
-    columns = tuple(ops.transpose(ops.cast(x, "int32")) for x in triplets)
-    losses = ops.map(lambda column: again(anchors, keys, *column), columns)
+    losses = ops.map(lambda column: losses_of_column(*column), tuple(ops.transpose(x) for x in triplets))
     total = ops.where(broken, math.nan, ops.sum(losses, axis=0))
     return total, ops.sum(ops.cast(losses > 0, losses.dtype), axis=0)
 
@@ -480,14 +480,14 @@ def distances_of_block(
 
 
 def finite_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x (n, d) with zeros for the rows that are not finite, and a 1 (n,) for each that is."""
+    """x (n, d) with zeros for the rows that are not finite, and which (n,) are."""
     finite = ops.all(ops.isfinite(x), axis=1)
-    return ops.where(finite[:, None], x, 0), ops.cast(finite, "int32")
+    return ops.where(finite[:, None], x, 0), finite
 
 
 def sums_of_block(
-    block: tuple[Tensor, ...],  # of b queries: label, own key, first, size, own place, 1 if finite, row
-    keys: tuple[Tensor, ...],  # of m keys: order, label, 1 if finite, row
+    block: tuple[Tensor, ...],  # of b queries: label, own key, first, size, own place, if finite, row
+    keys: tuple[Tensor, ...],  # of m keys: order, label, if finite, row
     distance: Distance,
     rule: Rule,
 ) -> tuple[Tensor, Tensor]:  # (b,) sums of losses, (b,) how many are above 0
@@ -497,7 +497,7 @@ def sums_of_block(
     by_label = LabelOrder(order, *of_rows)
     distances, close = distances_of_block(distance, query, key, window_of(by_label)[0])
     known = ops.stop_gradient(distances), ops.stop_gradient(close)
-    pull = pull_of(Table(*known, labels, key_labels, own, finite > 0, key_finite > 0, by_label), rule)
+    pull = pull_of(Table(*known, labels, key_labels, own, finite, key_finite, by_label), rule)
     far, near, rest, active = (ops.stop_gradient(x) for x in pull)
     return ops.sum(far * distances, axis=1) + ops.sum(near * close, axis=1) + rest, active
 
@@ -512,22 +512,24 @@ def sums_of_tables(
 ) -> tuple[Tensor, Tensor]:  # (n,) sums of losses, (n,) how many are above 0; 0 where not needed
     """All triplets of the queries in need: block by block, made again for the gradient, and only where there is a need."""
 
-    def sums(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        *block, needed = tensors[:8]
-        *rest, key = tensors[8:]
-
-        def some() -> tuple[Tensor, Tensor]:  # times 1 as in `sums_of_partners`
-            return tuple(ops.where(needed > 0, x, 0) for x in sums_of_block(block, (*rest, 1 * key), distance, rule))
-
-        nothing = ops.zeros_like(block[-1][:, 0])
-        return ops.cond(ops.any(needed > 0), some, lambda: (nothing, nothing))
-
     (queries, finite), (keys, key_finite) = finite_rows(batch.query_embeddings), finite_rows(batch.key_embeddings)
+    key_columns = by_label.order, batch.key_labels, key_finite
+
+    def sums(block: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        needed, *columns, rows = block
+
+        def some(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:  # times 1 as in `sums_of_partners`
+            found = sums_of_block((*columns, query), (*key_columns, 1 * key), distance, rule)
+            return tuple(ops.where(needed, x, 0) for x in found)
+
+        def some_if_any(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+            nothing = ops.zeros_like(query[:, 0])
+            return ops.cond(ops.any(needed), lambda: some(query, key), lambda: (nothing, nothing))
+
+        return keras.remat(some_if_any)(rows, keys)
+
     size = rows_per_block(ops.shape(queries)[0], ops.shape(keys)[0])
-    rows = batch.query_labels, own, *by_label[1:], finite, queries, ops.cast(needed, "int32")
-    others = by_label.order, batch.key_labels, key_finite, keys
-    again = keras.remat(sums)
-    return in_blocks(lambda block: again(*block, *others), rows, size)
+    return in_blocks(sums, (needed, batch.query_labels, own, *by_label[1:], finite, queries), size)
 
 # %% ../nbs/02_losses.ipynb #59d806ba
 def tally_of(
