@@ -11,20 +11,26 @@ import numpy as np
 
 Step = Callable[[object, object], object]
 BLOCK = 256  # rows of the blocked floor
-STRATEGIES = {"semi-hard": ("hard", "semi-hard"), "hard": ("hard", "hard")}  # positive and negative
+STRATEGIES = {  # positive and negative
+    "semi-hard": ("hard", "semi-hard"),
+    "hard": ("hard", "hard"),
+    "all/semi-hard": ("all", "semi-hard"),
+    "all/hard": ("all", "hard"),
+    "all/all": ("all", "all"),
+}
 
 
-def embeddings_and_labels(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """n random rows of length 1, and labels of 4 rows each: an untrained network's balanced batch."""
+def embeddings_and_labels(n: int, d: int, members: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """n random rows of length 1, and labels of so many rows each: an untrained network's balanced batch."""
     x = np.random.default_rng(0).normal(size=(n, d)).astype("float32")
-    return x / np.linalg.norm(x, axis=1, keepdims=True), (np.arange(n) // 4).astype("int32")
+    return x / np.linalg.norm(x, axis=1, keepdims=True), (np.arange(n) // members).astype("int32")
 
 
 def own_loss(distance: str, strategy: str) -> Callable:
-    """The package's loss."""
+    """The package's loss; all triplets are averaged as the peers do."""
     import tripletloss
 
-    return tripletloss.TripletLoss(distance, *STRATEGIES[strategy])
+    return tripletloss.TripletLoss(distance, *STRATEGIES[strategy], average="active" if strategy == "all/all" else "anchors")
 
 
 # TensorFlow
@@ -71,8 +77,8 @@ def tensorflow_addons(distance: str, strategy: str) -> Callable:
     """TensorFlow Addons' loss; its semi-hard loss takes all positives. Its cosine is called angular."""
     import tensorflow_addons
 
-    losses = {"hard": tensorflow_addons.losses.TripletHardLoss, "semi-hard": tensorflow_addons.losses.TripletSemiHardLoss}
-    return losses[strategy](margin=1.0, distance_metric={"cosine": "angular"}[distance])
+    kind = tensorflow_addons.losses.TripletHardLoss if strategy == "hard" else tensorflow_addons.losses.TripletSemiHardLoss
+    return kind(margin=1.0, distance_metric={"cosine": "angular"}[distance])
 
 
 # JAX
@@ -140,11 +146,15 @@ def torch_floors() -> dict[str, Step]:
 
 
 def metric_learning(distance: str, strategy: str) -> Callable:
-    """pytorch-metric-learning's loss with the miner that makes the same choice."""
+    """pytorch-metric-learning's loss with the miner that makes the same choice, or without one for all triplets."""
     from pytorch_metric_learning import distances, losses, miners, reducers
 
     measure = {"cosine": distances.CosineSimilarity, "euclidean": distances.LpDistance}[distance]()
-    miner = miners.BatchEasyHardMiner("hard", {"semi-hard": "semihard", "hard": "hard"}[strategy], distance=measure)
+    if strategy == "all/all":
+        every = losses.TripletMarginLoss(1.0, distance=measure)
+        return lambda y, x: every(x, y)
+    positive, negative = STRATEGIES[strategy]
+    miner = miners.BatchEasyHardMiner(positive, negative.replace("-", ""), distance=measure)
     loss = losses.TripletMarginLoss(1.0, distance=measure, reducer=reducers.MeanReducer())
     return lambda y, x: loss(x, y, miner(x, y))
 
@@ -155,11 +165,21 @@ def sentence_transformers(distance: str, strategy: str) -> Callable:
 
     measures = losses.BatchHardTripletLossDistanceFunction
     measure = {"cosine": measures.cosine_distance, "euclidean": measures.eucledian_distance}[distance]
-    kind = {"hard": losses.BatchHardTripletLoss, "semi-hard": losses.BatchSemiHardTripletLoss}[strategy]
-    loss = kind(model=None, distance_metric=measure, margin=1.0)
+    semi_hard = losses.BatchSemiHardTripletLoss
+    kinds = {"hard": losses.BatchHardTripletLoss, "semi-hard": semi_hard, "all/semi-hard": semi_hard, "all/all": losses.BatchAllTripletLoss}
+    loss = kinds[strategy](model=None, distance_metric=measure, margin=1.0)
     return lambda y, x: loss.compute_loss_from_embeddings([x], y)
 
 
+# Who lacks a strategy is not asked for it.
+LACKING = {
+    "TensorFlow Similarity": ("all/semi-hard", "all/hard", "all/all"),
+    "TensorFlow Similarity, jit": ("all/semi-hard", "all/hard", "all/all"),
+    "TensorFlow Addons": ("all/hard", "all/all"),
+    "TensorFlow Addons, jit": ("all/hard", "all/all"),
+    "pytorch-metric-learning": ("all/semi-hard",),  # its miner leaves out the pairs that want the fallback
+    "sentence-transformers": ("all/hard",),
+}
 OWN, OWN_JIT = "tripletloss", "tripletloss, jit"
 BUILDERS = {
     "tensorflow": {

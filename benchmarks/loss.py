@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.contenders import BUILDERS, FLOORS, OWN, OWN_JIT, as_tensors, embeddings_and_labels
+from benchmarks.contenders import BUILDERS, FLOORS, LACKING, OWN, OWN_JIT, as_tensors, embeddings_and_labels
 
 RESULTS = Path(__file__).parent / "results"
 BASELINE = 64  # peak memory is counted above that of a run with so many rows
@@ -43,15 +43,23 @@ class Case(NamedTuple):
     distance: str = "cosine"
     strategy: str = "semi-hard"
     dtype: str = "float32"
+    members: int = 4  # rows of each class
 
 
 QUICK = [Case(n) for n in (32, 512, 8192)]
+FAMILY = [
+    *[Case(512, strategy=strategy) for strategy in ("all/semi-hard", "all/hard", "all/all")],
+    *[Case(512, strategy=strategy, members=256) for strategy in ("all/semi-hard", "all/hard", "all/all")],
+    Case(4096, strategy="all/all"),
+    *[Case(8192, strategy=strategy) for strategy in ("all/semi-hard", "all/hard", "all/all")],
+]
 FULL = [
     *[Case(n) for n in (32, 128, 512, 2048, 4096, 8192, 16384, 32768)],
     *[Case(8192, distance=name) for name in ("euclidean", "squared_euclidean", "inner_product", "snr")],
     Case(4096, distance="manhattan"),
     *[Case(n, strategy="hard") for n in (32, 512, 8192, 32768)],
     *[Case(n, d) for d in (32, 512) for n in (512, 8192)],
+    *FAMILY,
 ]
 COMPARED = ("cosine",)  # the distances in which the peers are measured too
 
@@ -61,7 +69,7 @@ COMPARED = ("cosine",)  # the distances in which the peers are measured too
 
 def timed(backend: str, case: Case, libraries: list[str]) -> dict[str, list[float]]:
     """Seconds of every step of the floors and of the libraries, interleaved."""
-    x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d), case.dtype)
+    x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d, case.members), case.dtype)
     steps = {name: BUILDERS[backend][name](case.distance, case.strategy) for name in libraries} | FLOORS[backend]()
     for step in steps.values():
         step(x, y), step(x, y)  # the first traces and compiles
@@ -76,7 +84,7 @@ def timed(backend: str, case: Case, libraries: list[str]) -> dict[str, list[floa
 
 def peak(backend: str, case: Case, library: str) -> tuple[float, float]:
     """This process's peak memory in MB (on a GPU: the device's) after one step, and the seconds of another."""
-    x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d), case.dtype)
+    x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d, case.members), case.dtype)
     step = BUILDERS[backend][library](case.distance, case.strategy)
     step(x, y)
     begin = time.perf_counter()
@@ -135,6 +143,9 @@ def resident(process: int) -> int:
 def measure(backend: str, case: Case, before: dict) -> list[dict]:
     """One row for each contender; `before` keeps the peak at the baseline, and the seconds of the largest case so far."""
     libraries = [name for name in BUILDERS[backend] if case.distance in COMPARED or name in (OWN, OWN_JIT)]
+    libraries = [name for name in libraries if case.strategy not in LACKING.get(name, ())]
+    if not libraries:
+        return []
     rows = {name: {"library": name, "backend": backend, **case._asdict(), "note": ""} for name in libraries}
     for name in libraries:
         kind, base = (name, *case[1:]), (name, case.strategy)
@@ -173,7 +184,7 @@ def summary(seconds: dict[str, list[float]], name: str) -> dict:
 
 
 COLUMNS = (
-    "backend", "library", "distance", "strategy", "dtype", "n", "d", "milliseconds", "floor_milliseconds", "ratio",
+    "backend", "library", "distance", "strategy", "dtype", "members", "n", "d", "milliseconds", "floor_milliseconds", "ratio",
     "ratio_quarter", "ratio_three_quarters", "rounds", "peak_mb", "note",
 )  # fmt: skip
 
@@ -229,7 +240,7 @@ def run(backend: str, cases: list[Case], folder: Path) -> None:
         write(folder / f"loss-{backend}.csv", COLUMNS, rows)
         for row in new:
             figures = f"{row['ratio']:8.2f} x floor {row.get('peak_mb', float('nan')):9.1f} MB" if "ratio" in row else row["note"]
-            print(f"{backend:10s} n={case.n:<6d} d={case.d:<4d} {case.distance:17s} {case.strategy:9s} {row['library']:27s} {figures}", flush=True)
+            print(f"{backend:10s} n={case.n:<6d} d={case.d:<4d} {case.distance:17s} {case.strategy:13s} {row['library']:27s} {figures}", flush=True)
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AVERAGES', 'FAR', 'shortfall', 'hinge', 'softplus', 'check_margin', 'loss_of_distances', 'triplet_margin_loss',
            'Rule', 'keys_in_use', 'rows_in_use', 'losses_of_triplets', 'Tally', 'check_average', 'averaged',
-           'sums_of_partners', 'share_and_rest', 'Table', 'Pull', 'all_negatives', 'pull_of_each', 'in_window',
-           'pull_of_window', 'in_columns', 'count_below', 'positives_of', 'exact_distances', 'as_pull',
+           'recomputed', 'sums_of_partners', 'share_and_rest', 'Table', 'Pull', 'all_negatives', 'pull_of_each',
+           'in_window', 'pull_of_window', 'in_columns', 'count_below', 'positives_of', 'exact_distances', 'as_pull',
            'pull_of_sorted', 'pull_of_any', 'extreme_of', 'pull_of_one', 'negatives_of_all', 'pull_of_mined', 'pull_of',
            'with_broken', 'distances_of_block', 'finite_rows', 'sums_of_block', 'sums_of_tables', 'tally_of',
            'triplet_loss', 'mean_over_valid', 'as_sample_weight', 'Reduce', 'MetricLoss', 'counted_triplet_loss',
@@ -25,7 +25,7 @@ from .distances import Distance, Tensor, as_embedding_pair, as_embeddings, get, 
 from .distribution import gather, is_shape_probe, mean_share, sum_share
 from .distribution import total as over_replicas
 from .mining import WINDOW, Batch, LabelOrder, Triplets, as_batch, as_labels, check_lengths, check_strategies
-from .mining import in_blocks, label_order, mine_batch, mine_partners, mine_triplets, own_keys, partners_of
+from .mining import fits_in_block, in_blocks, label_order, mine_batch, mine_partners, mine_triplets, own_keys, partners_of
 from .mining import rows_per_block, window_of
 
 # %% ../nbs/02_losses.ipynb #87247988
@@ -199,6 +199,14 @@ def averaged(
     return tally.total * (valid / ops.maximum(counted, 1))
 
 # %% ../nbs/02_losses.ipynb #6f1f7d51
+def recomputed(
+    fn: Callable,
+    numbers: int | Tensor,  # how many it holds on to until the gradient is made; a tensor where the graph does not know
+) -> Callable:
+    """`fn`, which computes again for the gradient instead of holding on, unless it is little that it holds."""
+    return fn if fits_in_block(numbers) else keras.remat(fn)
+
+
 def sums_of_partners(
     batch: Batch,  # n queries
     triplets: Triplets,  # (n, k) each
@@ -215,7 +223,7 @@ def sums_of_partners(
         def losses_if_any(anchors: Tensor, keys: Tensor) -> Tensor:
             return ops.cond(ops.any(valid), lambda: losses(anchors, keys), lambda: ops.zeros_like(anchors[:, 0]))
 
-        return keras.remat(losses_if_any)(anchors, keys)
+        return recomputed(losses_if_any, math.prod(ops.shape(triplets.positive)) * anchors.shape[1])(anchors, keys)
 
     finite = ops.all(ops.isfinite(batch.query_embeddings), axis=1), ops.all(ops.isfinite(batch.key_embeddings), axis=1)
     whole = finite[0][:, None] & ops.take(finite[1], triplets.positive) & ops.take(finite[1], triplets.negative)
@@ -526,7 +534,7 @@ def sums_of_tables(
             nothing = ops.zeros_like(query[:, 0])
             return ops.cond(ops.any(needed), lambda: some(query, key), lambda: (nothing, nothing))
 
-        return keras.remat(some_if_any)(rows, keys)
+        return recomputed(some_if_any, ops.shape(queries)[0] * ops.shape(keys)[0])(rows, keys)
 
     size = rows_per_block(ops.shape(queries)[0], ops.shape(keys)[0])
     return in_blocks(sums, (needed, batch.query_labels, own, *by_label[1:], finite, queries), size)

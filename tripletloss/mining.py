@@ -6,11 +6,11 @@
 __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'BLOCK_NUMBERS', 'WINDOW', 'SECOND_LOOK',
            'as_labels', 'check_nothing_lost', 'is_tiled', 'first_best', 'first_equal', 'where_found', 'masked_argmax',
            'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'own_keys', 'Batch', 'as_batch',
-           'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'in_blocks', 'columns_of',
-           'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks', 'keys_before',
-           'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative', 'quick_look',
-           'look_again', 'look_twice', 'search_of', 'mine_batch', 'mine_triplets', 'negatives_of_partners',
-           'mine_partners']
+           'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'fits_in_block', 'in_blocks',
+           'columns_of', 'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks',
+           'keys_before', 'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative',
+           'quick_look', 'look_again', 'look_twice', 'search_of', 'mine_batch', 'mine_triplets',
+           'negatives_of_partners', 'mine_partners']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -253,6 +253,13 @@ def rows_per_block(
     known = isinstance(n, int) and isinstance(m, int)
     smaller, larger = (min, max) if known else (ops.minimum, ops.maximum)
     return larger(1, smaller(n, BLOCK_NUMBERS // m))
+
+
+def fits_in_block(
+    numbers: int | Tensor,  # how many; a tensor where the graph does not know
+) -> bool:  # whether so many are known to be no more than a block
+    """Whether it is worth while to do without blocks, and without forgetting what they held."""
+    return isinstance(numbers, int) and numbers <= BLOCK_NUMBERS
 
 
 def in_blocks(
