@@ -9,7 +9,7 @@ __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', '
            'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'fits_in_block', 'in_blocks',
            'columns_of', 'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks',
            'keys_before', 'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative',
-           'quick_look', 'look_again', 'look_twice', 'search_of', 'mine_batch', 'mine_triplets',
+           'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'search_of', 'mine_batch', 'mine_triplets',
            'negatives_of_partners', 'mine_partners']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
@@ -354,12 +354,12 @@ class LabelOrder(NamedTuple):
     order: Tensor  # (m,) keys
     first: Tensor  # (n,) the place of the first key with the query's label
     size: Tensor  # (n,) how many keys have it
-    own: Tensor  # (n,) which of these the query itself is; m where it is none
+    own_place: Tensor  # (n,) which of these the query itself is, from 0; m where it is none
 
     @property
     def positives(self) -> Tensor:
         """How many positives each query has (n,)."""
-        return self.size - ops.cast(self.own < self.size, "int32")
+        return self.size - ops.cast(self.own_place < self.size, "int32")
 
     @property
     def negatives(self) -> Tensor:
@@ -399,8 +399,8 @@ def label_order(
     first = keys_before(labels, key_labels, equal=False)
     itself = ops.maximum(own, 0)
     among = ops.take(ops.cast(ops.argsort(order), "int32"), itself) - first
-    own = ops.where((own >= 0) & ops.equal(ops.take(key_labels, itself), labels), among, m)
-    return LabelOrder(order, first, keys_before(labels, key_labels, equal=True) - first, own)
+    own_place = ops.where((own >= 0) & ops.equal(ops.take(key_labels, itself), labels), among, m)
+    return LabelOrder(order, first, keys_before(labels, key_labels, equal=True) - first, own_place)
 
 
 def partners_of(
@@ -408,7 +408,7 @@ def partners_of(
     which: Tensor,  # (k,) which of a query's positives, in the order of their indices, from 0
 ) -> tuple[Tensor, Tensor]:  # (n, k) keys, (n, k) booleans: there is such a positive
     """Look positives up in the label order."""
-    place = which[None] + ops.cast(which[None] >= by_label.own[:, None], "int32")  # a query steps over itself
+    place = which[None] + ops.cast(which[None] >= by_label.own_place[:, None], "int32")  # a query steps over itself
     inside = ops.minimum(by_label.first[:, None] + place, ops.shape(by_label.order)[0] - 1)
     return ops.take(by_label.order, inside), which[None] < by_label.positives[:, None]
 
@@ -451,6 +451,23 @@ def quick_negative(
     return negative, found & (ops.take(search.labels, negative) != labels)
 
 # %% ../nbs/01_mining.ipynb #25dde31b
+def places(
+    table: Tensor,  # (b, m)
+    columns: Tensor,  # (b, k) column indices
+) -> Tensor:  # (b, k) indices into the b * m numbers, row after row
+    """Where the columns of each row stand in the table when it is laid out in one row."""
+    b, m = ops.shape(table)
+    return ops.arange(b, dtype="int32")[:, None] * m + columns
+
+
+def in_columns(
+    table: Tensor,  # (b, m) numbers
+    columns: Tensor,  # (b, k) column indices
+) -> Tensor:  # (b, k) numbers
+    """The numbers that each row has in its columns."""
+    return ops.take(ops.reshape(table, (-1,)), places(table, columns))
+
+
 def quick_look(
     search: Search,
     block: tuple[Tensor, Tensor, Tensor, Tensor],  # of b queries: label (b,), row (b, f), partners and which there are (b, WINDOW)
@@ -458,15 +475,13 @@ def quick_look(
     """Look the positives up, and pass over the table for the negatives alone."""
     labels, rows, columns, allowed = block
     table = search.rank(rows)
-    b, w = ops.shape(table)[0], ops.shape(search.columns)[0]
-    start = ops.arange(b, dtype="int32")
-    numbers = ops.take(ops.reshape(table, (-1,)), start[:, None] * w + columns)
+    numbers = in_columns(table, columns)
     place, threshold = first_best(ops.where(allowed, numbers, -np.inf), largest=True)
     found = ops.isfinite(threshold) & ops.isfinite(ops.sum(table, axis=1))  # NaN may get lost in a maximum, not in a sum
     if search.positive_mining_strategy == "easy":
         place, nearest = first_best(ops.where(allowed, numbers, np.inf), largest=False)
         found = found & ops.isfinite(nearest)
-    positive = ops.take(ops.reshape(columns, (-1,)), start * WINDOW + ops.cast(place, "int32"))
+    positive = in_columns(columns, ops.cast(place, "int32")[:, None])[:, 0]
     negative, sure = quick_negative(search, labels, table, threshold)
     # Who has no positive is not valid anyway, and needs no second look.
     return positive, ops.cast(negative, "int32"), (found & sure) | ~ops.any(allowed, axis=1)
@@ -587,8 +602,7 @@ def negatives_of_partners(
     if search.negative_mining_strategy != "semi-hard":
         choose = masked_argmin if search.negative_mining_strategy == "hard" else masked_argmax
         return (ops.broadcast_to(ops.cast(choose(table, negatives)[0], "int32")[:, None], ops.shape(columns)),)
-    b, w = ops.shape(table)[0], ops.shape(search.columns)[0]
-    thresholds = ops.take(ops.reshape(table, (-1,)), ops.arange(b, dtype="int32")[:, None] * w + columns)
+    thresholds = in_columns(table, columns)
     farthest = ops.cast(masked_argmax(table, negatives)[0], "int32")
     table = ops.where(negatives & (table < np.inf), table, -np.inf)  # which lies beyond nothing
 

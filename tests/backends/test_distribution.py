@@ -9,10 +9,11 @@ import time
 import numpy as np
 import pytest
 from children import ROOT, free_ports, run_together
-from devices.cases import CASES, EMBEDDINGS, LOSSES, SHORT, trained
+from devices.cases import CASES, CYCLE, EMBEDDINGS, LOSSES, SHORT, trained
 from keras import ops
 from on_backend import BACKEND, array, grad
 
+import tripletloss as tl
 from tripletloss import distribution
 
 SECONDS = 240  # an upper bound for a slow machine, not what it takes
@@ -96,6 +97,13 @@ def test_fit(name, n, results):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
     if n == 16:  # Keras weights what it reports by rows, which is only right where all replicas hold as many
         np.testing.assert_allclose(several["loss"], one["loss"], rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies have a scope")
+def test_integer_labels_are_never_taken_for_a_question_about_shapes(results):
+    expected = float(tl.TripletLoss("euclidean", "hard", "hard", reduction="sum")(np.array(CYCLE), EMBEDDINGS))
+    assert expected > 0
+    assert results("tensorflow_devices")["below the scope"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="arrays that know on which devices they lie")
