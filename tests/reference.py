@@ -21,7 +21,8 @@ DISTANCES = {
 }
 POSITIVES = ("hard", "easy")
 NEGATIVES = ("hard", "semi-hard", "easy")
-WITH_ALL = [(p, n) for p in (*POSITIVES, "all") for n in (*NEGATIVES, "all") if "all" in (p, n)]
+STRATEGIES = [(p, n) for p in (*POSITIVES, "all") for n in (*NEGATIVES, "all")]
+WITH_ALL = [pair for pair in STRATEGIES if "all" in pair]
 AVERAGES = ("anchors", "triplets", "active")
 
 
@@ -75,32 +76,7 @@ def nearest(distances, allowed):
     return farthest([-d for d in distances], allowed)
 
 
-def mine(labels, table, key_labels=None, remove_diagonal=None, positive="hard", negative="semi-hard"):
-    """For each query its positive and its negative, two key indices, or None where the query is not valid."""
-    if remove_diagonal is None:
-        remove_diagonal = key_labels is None
-    if key_labels is None:
-        key_labels = labels
-    triplets = []
-    for i in range(len(labels)):
-        d = table[i]
-        same = [j for j in range(len(key_labels)) if key_labels[j] == labels[i] and not (remove_diagonal and j == i)]
-        other = [j for j in range(len(key_labels)) if key_labels[j] != labels[i]]
-        if not same or not other:
-            triplets.append(None)
-            continue
-        p = {"hard": farthest, "easy": nearest}[positive](d, same)
-        if negative == "semi-hard":
-            threshold = d[farthest(d, same)]  # of the farthest positive, also where the nearest is chosen
-            beyond = [j for j in other if math.isfinite(d[j]) and d[j] > threshold]
-            n = nearest(d, beyond) if beyond else farthest(d, other)
-        else:
-            n = {"hard": nearest, "easy": farthest}[negative](d, other)
-        triplets.append((p, n))
-    return triplets
-
-
-def triplets_of(labels, table, key_labels=None, remove_diagonal=None, positive="all", negative="all"):
+def triplets_of(labels, table, key_labels=None, remove_diagonal=None, positive="hard", negative="semi-hard"):
     """For each query all its pairs of positive and negative, as key indices."""
     if remove_diagonal is None:
         remove_diagonal = key_labels is None
@@ -124,21 +100,9 @@ def triplets_of(labels, table, key_labels=None, remove_diagonal=None, positive="
     return triplets
 
 
-def averaged_losses(
-    labels, queries, key_labels=None, keys=None, name="cosine", soft_margin=False, margin=1.0, average="anchors", **strategies
-):
-    """One number for each query, whose mean over the valid ones is the average; and which are valid."""
-    table = pairwise(name, queries, queries if keys is None else keys)
-    losses = [
-        [loss_of_triplet(table[i][p], table[i][n], soft_margin, margin) for p, n in pairs]
-        for i, pairs in enumerate(triplets_of(labels, table, key_labels, **strategies))
-    ]
-    valid = np.array([bool(of_query) for of_query in losses], dtype=bool)
-    sums = np.array([sum(of_query) for of_query in losses], dtype=float)
-    if average == "anchors":
-        return sums / np.maximum([len(of_query) for of_query in losses], 1), valid
-    counted = sum(average == "triplets" or loss > 0 for of_query in losses for loss in of_query)
-    return sums * valid.sum() / max(counted, 1), valid
+def mine(*arguments, **keywords):
+    """For each query its positive and its negative, two key indices, or None where the query is not valid."""
+    return [pairs[0] if pairs else None for pairs in triplets_of(*arguments, **keywords)]
 
 
 def loss_of_triplet(d_positive, d_negative, soft_margin=False, margin=1.0):
@@ -150,15 +114,21 @@ def loss_of_triplet(d_positive, d_negative, soft_margin=False, margin=1.0):
     return max(0.0, x + margin)
 
 
-def triplet_losses(labels, queries, key_labels=None, keys=None, name="cosine", soft_margin=False, margin=1.0, **mining):
-    """One loss for each query, and which queries are valid; the others' loss is 0."""
+def triplet_losses(
+    labels, queries, key_labels=None, keys=None, name="cosine", soft_margin=False, margin=1.0, average="anchors", **mining
+):
+    """One number for each query, whose mean over the valid ones is the average; and which are valid."""
     table = pairwise(name, queries, queries if keys is None else keys)
-    triplets = mine(labels, table, key_labels, **mining)
     losses = [
-        0.0 if t is None else loss_of_triplet(table[i][t[0]], table[i][t[1]], soft_margin, margin)
-        for i, t in enumerate(triplets)
+        [loss_of_triplet(table[i][p], table[i][n], soft_margin, margin) for p, n in pairs]
+        for i, pairs in enumerate(triplets_of(labels, table, key_labels, **mining))
     ]
-    return np.array(losses), np.array([t is not None for t in triplets], dtype=bool)
+    valid = np.array([bool(of_query) for of_query in losses], dtype=bool)
+    sums = np.array([sum(of_query) for of_query in losses], dtype=float)
+    if average == "anchors":
+        return sums / np.maximum([len(of_query) for of_query in losses], 1), valid
+    counted = sum(average == "triplets" or loss > 0 for of_query in losses for loss in of_query)
+    return sums * valid.sum() / max(counted, 1), valid
 
 
 def mean_loss(*arguments, **keywords):

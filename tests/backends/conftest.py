@@ -15,7 +15,7 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_is_dropped():
-    """Thousands of compiled functions in one process are more than the system gives memory regions for."""
+    """What JAX compiled for one file is of no use to the next; kept in memory, it ended in an abort after some hundreds."""
     yield
     if keras.backend.backend() == "jax":
         import jax

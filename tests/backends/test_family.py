@@ -1,4 +1,4 @@
-"""All triplets: every combination of strategies, averages, margins and distances against the loops, and its gradients.
+"""Every combination of strategies, averages, margins and distances against the loops, and its gradients.
 
 Values of one batch are computed once for all three averages, which are read from the same sums.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 from on_backend import BACKEND, array, compiled, grad, raw_grad
-from reference import AVERAGES, DISTANCES, WITH_ALL, averaged_losses, central_differences, triplets_of
+from reference import AVERAGES, DISTANCES, STRATEGIES, WITH_ALL, central_differences, triplet_losses, triplets_of
 
 import tripletloss as tl
 from tripletloss import losses, mining
@@ -54,7 +54,7 @@ def check(labels, x, *keys, remove_diagonal=None, **settings):
     strategies = {kind: settings[f"{kind}_mining_strategy"] for kind in ("positive", "negative")}
     found = by_average(labels, x, *keys, remove_diagonal=remove_diagonal, **settings)
     for average, values in zip(AVERAGES, found, strict=True):
-        expected, valid = averaged_losses(labels, x, *keys, average=average, **names, **strategies)
+        expected, valid = triplet_losses(labels, x, *keys, average=average, **names, **strategies)
         np.testing.assert_allclose(values, expected, rtol=2e-4, atol=1e-5)
     return expected, valid
 
@@ -68,7 +68,7 @@ def gradient_of(loss, labels, x):
 
 # JAX compiles each case for a second or two, where the others compute it in a hundredth: it gets some of each kind.
 EVERY = slice(None) if BACKEND != "jax" else slice(None, None, 5)
-COMBINATIONS = list(itertools.product(DISTANCES, WITH_ALL, [False, True]))[EVERY]
+COMBINATIONS = list(itertools.product(DISTANCES, STRATEGIES, [False, True]))[EVERY]
 
 
 @pytest.mark.parametrize("distance, strategies, soft", COMBINATIONS)
@@ -82,7 +82,7 @@ def test_equals_the_loops(distance, strategies, soft):
     np.testing.assert_allclose(array(mean), expected[valid].mean(), rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size, strategies, soft", list(itertools.product(BATCHES, WITH_ALL, [False, True]))[EVERY])
+@pytest.mark.parametrize("batch_size, strategies, soft", list(itertools.product(BATCHES, STRATEGIES, [False, True]))[EVERY])
 def test_batches_of_all_kinds(batch_size, strategies, soft):
     (n, classes), (positive, negative) = batch_size, strategies
     labels, x = batch(n, classes)
@@ -133,7 +133,7 @@ def expected_of_table(labels, table, positive, negative):
 GRADIENTS = [(12, 4, False), (12, 4, True), (24, 2, False), (24, 2, True)]
 
 
-@pytest.mark.parametrize("positive, negative", WITH_ALL)
+@pytest.mark.parametrize("positive, negative", STRATEGIES)
 @pytest.mark.parametrize("n, classes, soft", GRADIENTS if BACKEND != "jax" else GRADIENTS[::3])
 def test_gradient(n, classes, soft, positive, negative, float64):
     labels, x = batch(n, classes, d=2)
@@ -142,13 +142,13 @@ def test_gradient(n, classes, soft, positive, negative, float64):
         names = {"name": "euclidean", "positive": positive, "negative": negative, "soft_margin": soft, "average": average}
 
         def by_loops(x, names=names):
-            expected, valid = averaged_losses(labels, x, **names)
+            expected, valid = triplet_losses(labels, x, **names)
             return expected.sum() / valid.sum()
 
         loss = tl.TripletLoss("euclidean", positive, negative, soft, average=average, dtype="float64")
         gradient = gradient_of(loss, labels, x)
         np.testing.assert_allclose(gradient, central_differences(by_loops, x), rtol=1e-5, atol=1e-8)
-        assert gradient.any()
+        assert gradient.any() == (by_loops(x) > 0)
 
 
 @pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "semi-hard"), ("all", "all")][EVERY])
@@ -161,7 +161,7 @@ def test_gradient_of_each_distance(distance, positive, negative, float64):
     gradient = gradient_of(loss, labels, x)
 
     def by_loops(x):
-        expected, valid = averaged_losses(labels, x, **names)
+        expected, valid = triplet_losses(labels, x, **names)
         return expected.sum() / valid.sum()
 
     np.testing.assert_allclose(gradient, central_differences(by_loops, x), rtol=1e-5, atol=1e-8)
@@ -209,12 +209,12 @@ def test_unknown_batch_size(positive, negative, jit):
         np.testing.assert_allclose(gradient, grad(functools.partial(loss, labels), x), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
+@pytest.mark.parametrize("positive, negative", STRATEGIES[EVERY])
 @pytest.mark.parametrize("average", AVERAGES)
 def test_weights_and_reductions(average, positive, negative):
     labels, x = batch(12, 4)
     weights = np.linspace(0, 1, 12).astype("float32")
-    expected, valid = averaged_losses(labels, x, name="euclidean", positive=positive, negative=negative, average=average)
+    expected, valid = triplet_losses(labels, x, name="euclidean", positive=positive, negative=negative, average=average)
     strategies = {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
     weighted = expected * weights
     reductions = {
@@ -268,12 +268,46 @@ def test_a_broken_row(positive, negative, n, classes, bad):
     meet = (alike if positive == "all" else np.zeros(n, bool)) | (~alike if negative == "all" else np.zeros(n, bool))
     meet[n - 1] = True
     np.testing.assert_array_equal(np.isnan(found), meet)
-    without, _ = averaged_losses(labels[:-1], x[:-1], name="euclidean", positive=positive, negative=negative)
+    without, _ = triplet_losses(labels[:-1], x[:-1], name="euclidean", positive=positive, negative=negative)
     np.testing.assert_allclose(found[~meet], without[~meet[:-1]], rtol=2e-4, atol=1e-5)
     fine = np.flatnonzero(~meet)
     if len(fine):
         gradient = gradient_of(lambda labels, x: ops.sum(ops.take(tl.triplet_loss(labels, x, **settings), fine)), labels, x)
         assert np.isfinite(gradient[fine]).all()
+
+
+class Watched(Distance):
+    """A euclidean distance that writes down for how many queries and keys it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = set()
+
+    def call(self, query, key):
+        self.asked.add((query.shape[0], key.shape[0]))
+        return tl.distances.Euclidean().call(query, key)
+
+
+@pytest.mark.parametrize("n, classes", [(50, 2), (48, 12)])
+@pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "semi-hard"), ("all", "all")])
+def test_no_table_is_larger_than_a_block(positive, negative, n, classes, monkeypatch):
+    """Neither forward nor backward: a block of 7 rows is the most that is asked for."""
+    monkeypatch.setattr(mining, "BLOCK_NUMBERS", 7 * 64)
+    labels, x = np.arange(n) % classes, np.random.default_rng(1).normal(size=(n, 4)).astype("float32")
+    distance = Watched()
+    loss = tl.TripletLoss(distance, positive, negative)
+    assert gradient_of(loss, labels, x).any()
+    assert {m for rows, m in distance.asked if rows > 1} <= {n, 64}  # 64 with the columns that fill the last tile
+    assert 1 < max(rows for rows, _ in distance.asked) <= 7 * 64 // n
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("n, classes", [(12, 3), (40, 2)])
+@pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
+def test_huge_distances(positive, negative, n, classes, soft):
+    """Whatever can be said in the dtype is a distance: no number is taken for one that nobody has."""
+    labels, x = np.arange(n) % classes, np.random.default_rng(3).normal(size=(n, 2)).astype("float32") * 1e16
+    check(labels, x, **settings_of("squared_euclidean", positive, negative, soft))
 
 
 def test_the_window_takes_part():
