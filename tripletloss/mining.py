@@ -46,7 +46,7 @@ def as_labels(
         )
     if isinstance(labels, np.ndarray) and not np.can_cast(labels.dtype, dtype):
         check_nothing_lost(labels, dtype, name)
-    tensor = ops.squeeze(tensor, axis=1) if len(shape) == 2 else tensor
+    tensor = ops.reshape(tensor, (-1,))  # a tensor of this graph: TensorFlow's gradients stumble over those of outside
     return tensor if dtype in ("int64", "uint64", "uint32") else ops.cast(tensor, "int32")
 
 

@@ -316,3 +316,19 @@ def test_the_window_takes_part():
     labels = batch(45, 2)[0]
     order = mining.label_order(ops.convert_to_tensor(labels), ops.convert_to_tensor(labels), mining.own_keys(45, True))
     assert not array(losses.in_window(order)).all()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow captures tensors")
+@pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "semi-hard"), ("all", "all")])
+def test_labels_and_keys_from_outside_a_graph(positive, negative, monkeypatch):
+    """A training step of one's own may close over labels, or over a bank of keys, that never change."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(mining, "BLOCK_NUMBERS", 7 * 40)  # several blocks, made again for the gradient
+    labels, x = tf.constant(np.arange(40) % 2), np.random.default_rng(1).normal(size=(40, 4)).astype("float32")
+    bank_labels, bank = tf.constant(np.arange(50) % 2), tf.constant(np.random.default_rng(2).normal(size=(50, 4)), "float32")
+    strategies = {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
+    for keys in ((), (bank_labels, bank)):
+        eagerly = grad(lambda rows, keys=keys: ops.sum(tl.triplet_loss(labels, rows, *keys, **strategies)), x)
+        in_graph = tf.function(lambda rows, keys=keys: raw_grad(lambda r: ops.sum(tl.triplet_loss(labels, r, *keys, **strategies)), rows))
+        np.testing.assert_allclose(in_graph(tf.constant(x)), eagerly, rtol=1e-4, atol=1e-6)
