@@ -1,6 +1,11 @@
+"""Keras 3 triplet losses with online mining."""
+
 __version__ = "0.1.0"
 
-from tripletloss import distances, distribution, layers, losses, mining, samplers
+from importlib import import_module
+from types import ModuleType
+
+from tripletloss import distances, distribution, layers, losses, metrics, mining, samplers
 from tripletloss.losses import MetricLoss, TripletLoss, triplet_loss, triplet_margin_loss
 from tripletloss.mining import Triplets, mine_triplets
 
@@ -12,9 +17,18 @@ __all__ = [
     "distribution",
     "layers",
     "losses",
+    "metrics",
     "mine_triplets",
     "mining",
+    "plots",
     "samplers",
     "triplet_loss",
     "triplet_margin_loss",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`plots`, imported when it is asked for: it needs matplotlib, which an extra brings."""
+    if name == "plots":
+        return import_module("tripletloss.plots")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,9 @@ __all__ = ['AVERAGES', 'FAR_BELOW', 'shortfall', 'hinge', 'softplus', 'check_mar
            'recomputed', 'sums_of_partners', 'share_and_rest', 'Table', 'Pull', 'all_negatives', 'pull_of_each',
            'in_window', 'negatives_of', 'pull_of_window', 'count_below', 'others_of', 'positives_of', 'exact_distances',
            'as_pull', 'pull_of_sorted', 'pull_of_any', 'extreme_of', 'pull_of_one', 'negatives_of_all', 'pull_of_mined',
-           'pull_of', 'with_broken', 'distances_of_block', 'finite_rows', 'sums_of_block', 'sums_of_tables', 'tally_of',
-           'triplet_loss', 'mean_over_valid', 'as_sample_weight', 'Reduce', 'as_keras_asks', 'MetricLoss',
-           'counted_triplet_loss', 'TripletLoss']
+           'pull_of', 'with_broken', 'distances_of_block', 'finite_rows', 'table_of_block', 'sums_of_block',
+           'sums_of_tables', 'tally_of', 'triplet_loss', 'mean_over_valid', 'as_sample_weight', 'Reduce',
+           'as_keras_asks', 'MetricLoss', 'pool_of', 'counted_triplet_loss', 'TripletLoss']
 
 # %% ../nbs/02_losses.ipynb #055974e6
 import math
@@ -491,20 +491,29 @@ def finite_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return ops.where(finite[:, None], x, 0), finite
 
 
-def sums_of_block(
+def table_of_block(
     block: tuple[Tensor, ...],  # of b queries: label, own key, first, size, own place, if finite, row
     keys: tuple[Tensor, ...],  # of m keys: order, label, if finite, row
     distance: Distance,
-    rule: Rule,
-) -> tuple[Tensor, Tensor]:  # (b,) sums of losses, (b,) how many are above 0
-    """All triplets of some queries, from their distances to all keys; the gradient takes the linear function."""
+) -> tuple[Table, Tensor, Tensor]:  # without a gradient; and with one: distances (b, m), close ones (b, WINDOW)
+    """Some queries and all keys, laid out as a table."""
     labels, own, *of_rows, finite, query = block
     order, key_labels, key_finite, key = keys
     by_label = LabelOrder(order, *of_rows)
     distances, close = distances_of_block(distance, query, key, window_of(by_label)[0])
     known = ops.stop_gradient(distances), ops.stop_gradient(close)
-    pull = pull_of(Table(*known, labels, key_labels, own, finite, key_finite, by_label), rule)
-    far, near, rest, active = (ops.stop_gradient(x) for x in pull)
+    return Table(*known, labels, key_labels, own, finite, key_finite, by_label), distances, close
+
+
+def sums_of_block(
+    block: tuple[Tensor, ...],  # as for `table_of_block`
+    keys: tuple[Tensor, ...],
+    distance: Distance,
+    rule: Rule,
+) -> tuple[Tensor, Tensor]:  # (b,) sums of losses, (b,) how many are above 0
+    """All triplets of some queries, from their distances to all keys; the gradient takes the linear function."""
+    table, distances, close = table_of_block(block, keys, distance)
+    far, near, rest, active = (ops.stop_gradient(x) for x in pull_of(table, rule))
     return ops.sum(far * distances, axis=1) + ops.sum(near * close, axis=1) + rest, active
 
 # %% ../nbs/02_losses.ipynb #e3c7e273
@@ -685,6 +694,20 @@ class MetricLoss(keras.losses.Loss):
         return cls(**keras.saving.deserialize_keras_object(config))
 
 # %% ../nbs/02_losses.ipynb #85550494
+def pool_of(
+    labels: Tensor,  # (n,) integers
+    embeddings: Tensor,  # (n, d) floats
+    gather_across_devices: bool,
+) -> tuple[Batch, Tensor]:  # n queries and m keys; (n,) the key that each query itself is
+    """A batch against itself, or against the batches of all replicas."""
+    own = own_keys(ops.shape(labels)[0], remove_diagonal=True)
+    if not gather_across_devices:
+        return as_batch(labels, embeddings), own
+    keys, offset = gather(embeddings)
+    alone = keys is embeddings
+    return (as_batch(labels, embeddings) if alone else as_batch(labels, embeddings, gather(labels)[0], keys)), own + offset
+
+
 def counted_triplet_loss(
     labels: Tensor,  # (n,) integers
     embeddings: Tensor,  # (n, d) floats
@@ -698,11 +721,8 @@ def counted_triplet_loss(
 ) -> tuple[Tensor, Tensor]:  # (n,) losses, and (n,) booleans: which anchors are valid
     """`triplet_loss` of a batch against itself, or the batches of all replicas, and which values count in a mean."""
     rule = Rule(positive_mining_strategy, negative_mining_strategy, soft_margin, margin)
-    own = own_keys(ops.shape(labels)[0], remove_diagonal=True)
-    (keys, offset), total = (gather(embeddings), over_replicas) if gather_across_devices else ((embeddings, 0), lambda x: x)
-    batch = as_batch(labels, embeddings) if keys is embeddings else as_batch(labels, embeddings, gather(labels)[0], keys)
-    tally = tally_of(batch, own + offset, distance, rule)
-    return averaged(tally, average, total), tally.triplets > 0
+    tally = tally_of(*pool_of(labels, embeddings, gather_across_devices), distance, rule)
+    return averaged(tally, average, over_replicas if gather_across_devices else lambda x: x), tally.triplets > 0
 
 # %% ../nbs/02_losses.ipynb #36d30bc9
 @keras.saving.register_keras_serializable(package="tripletloss")

@@ -49,6 +49,7 @@ class Deck:
 # %% ../nbs/04_samplers.ipynb #58b79d71
 def check_labels(
     y: Any,  # (n,) or (n, 1) integer labels
+    name: str = "y",  # how the error messages call them
 ) -> np.ndarray:  # (n,), in the dtype of y
     """Check the labels.
 
@@ -60,13 +61,13 @@ def check_labels(
     labels = np.asarray(y)
     if labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
         raise ValueError(
-            f"y must be integer labels of shape (n,) or (n, 1); received shape {labels.shape}. "
-            "One-hot rows become labels by np.argmax(y, axis=1)."
+            f"{name} must be integer labels of shape (n,) or (n, 1); received shape {labels.shape}. "
+            f"One-hot rows become labels by np.argmax({name}, axis=1)."
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"y must be integer labels; received dtype {labels.dtype}. "
-            "np.unique(y, return_inverse=True)[1] numbers names and other values."
+            f"{name} must be integer labels; received dtype {labels.dtype}. "
+            f"np.unique({name}, return_inverse=True)[1] numbers names and other values."
         )
     return labels.reshape(-1)
 
