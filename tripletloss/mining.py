@@ -9,8 +9,8 @@ __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', '
            'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'fits_in_block', 'in_blocks',
            'columns_of', 'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks',
            'keys_before', 'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative',
-           'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'search_of', 'mine_batch', 'mine_triplets',
-           'negatives_of_partners', 'mine_partners']
+           'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'best_partner', 'search_of', 'mine_batch',
+           'mine_triplets', 'negatives_of_partners', 'mine_partners']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -397,9 +397,9 @@ def label_order(
     m = ops.shape(key_labels)[0]
     order = ops.cast(ops.argsort(key_labels), "int32")
     first = keys_before(labels, key_labels, equal=False)
-    itself = ops.maximum(own, 0)
+    itself, there = ops.clip(own, 0, m - 1), (own >= 0) & (own < m)  # there may be fewer keys than queries
     among = ops.take(ops.cast(ops.argsort(order), "int32"), itself) - first
-    own_place = ops.where((own >= 0) & ops.equal(ops.take(key_labels, itself), labels), among, m)
+    own_place = ops.where(there & ops.equal(ops.take(key_labels, itself), labels), among, m)
     return LabelOrder(order, first, keys_before(labels, key_labels, equal=True) - first, own_place)
 
 
@@ -529,6 +529,28 @@ def look_twice(
     *chosen, sure = ops.cond(2 * ops.sum(ops.cast(in_window, "int32")) > n, quickly, carefully)
     return look_again(search, rows, chosen, sure)
 
+# %% ../nbs/01_mining.ipynb #94a7c62b
+def best_partner(
+    batch: Batch,  # n queries and m keys
+    by_label: LabelOrder,
+    distance: Distance,
+    positive_mining_strategy: str,
+) -> Tensor:  # (n,) columns; meaningless where a query has more than `WINDOW` positives
+    """The farthest or the nearest positive, by the differences of the rows."""
+    query, key = (distance.prepare(ops.stop_gradient(x)) for x in (batch.query_embeddings, batch.key_embeddings))
+
+    def next_partner(which: Tensor, best: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        column, there = (x[:, 0] for x in partners_of(by_label, ops.reshape(which, (1,))))
+        found = distance.call_paired(query, ops.take(key, column, axis=0))
+        found = found if positive_mining_strategy == "hard" else -found
+        better = there & ops.isfinite(found) & (found > value)
+        return which + 1, ops.where(better, column, best), ops.where(better, found, value)
+
+    most = ops.minimum(ops.max(by_label.positives, initial=0), WINDOW)
+    first = partners_of(by_label, ops.zeros(1, "int32"))[0][:, 0]
+    start = ops.zeros((), "int32"), first, ops.full_like(query[:, 0], -np.inf)
+    return ops.while_loop(lambda which, *_: which < most, next_partner, start)[1]
+
 # %% ../nbs/01_mining.ipynb #106acbcd
 def search_of(
     batch: Batch,  # n queries and m keys
@@ -553,11 +575,15 @@ def mine_batch(
     """Choose a positive and a negative key for each query of a checked batch, in blocks of rows, without a gradient."""
     query_rows, search = search_of(batch, distance, positive_mining_strategy, negative_mining_strategy)
     rows = own, batch.query_labels, query_rows
+    by_label = label_order(batch.query_labels, batch.key_labels, own)
     if is_tiled(search.columns.shape[0]):
-        positive, negative = look_twice(search, rows, label_order(batch.query_labels, batch.key_labels, own))
+        positive, negative = look_twice(search, rows, by_label)
     else:
         size = rows_per_block(ops.shape(own)[0], search.columns.shape[0])
         positive, negative = in_blocks(lambda block: look_at_all(search, block), rows, size)
+    if type(distance).ranking_rows is not Distance.ranking_rows:  # the table is of products, not of distances
+        few = by_label.positives <= WINDOW
+        positive = ops.where(few, best_partner(batch, by_label, distance, positive_mining_strategy), positive)
     positive_labels, negative_labels = (ops.take(batch.key_labels, column) for column in (positive, negative))
     # Not == and !=, which in a TensorFlow graph forget that both have one axis.
     valid = ops.equal(positive_labels, batch.query_labels) & ops.not_equal(negative_labels, batch.query_labels)

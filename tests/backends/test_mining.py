@@ -391,3 +391,34 @@ def test_no_table_is_ever_whole(monkeypatch):
 def test_embeddings_of_keras_variables():
     variable = keras.Variable(X)
     assert_mined(mined(Y, variable, distance="euclidean"), mine(Y, pairwise("euclidean", X, X)))
+
+
+@pytest.mark.parametrize("m", [290, 40])  # rows of whole tiles, and short ones
+def test_fewer_keys_than_queries_without_the_diagonal(m):
+    """Query i has no key of its own where i is beyond the last."""
+    keys = MANY_Y[:m], MANY_X[:m]
+    expected = mine(MANY_Y, pairwise("euclidean", MANY_X, keys[1]), keys[0], remove_diagonal=True)
+    assert_mined(mined(MANY_Y, MANY_X, keys, distance="euclidean", remove_diagonal=True), expected)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine", "snr"])
+@pytest.mark.parametrize("positive", POSITIVES)
+@pytest.mark.parametrize("spread", [1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("classes", [8, 80])
+def test_positives_of_a_trained_network(distance, positive, spread, classes):
+    """Classes tight and far apart: a product of the rows has lost the digits that tell one positive from the other."""
+    rng = np.random.default_rng(classes)
+    centres = rng.normal(size=(classes, 64))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    labels = np.repeat(np.arange(classes), 4)
+    x = (np.repeat(centres, 4, axis=0) + spread * rng.normal(size=(4 * classes, 64))).astype("float32")
+    chosen = mined(labels, x, distance=distance, **strategies(positive, "hard"))[0]
+    wide = x.astype("float64")
+    wide = wide - wide.mean(axis=1, keepdims=True) if distance == "snr" else wide
+    wide = wide / np.linalg.norm(wide, axis=1, keepdims=True) if distance == "cosine" else wide
+    for i, p in enumerate(chosen):
+        same = [j for j in range(4 * (i // 4), 4 * (i // 4) + 4) if j != i]
+        lengths = {j: np.linalg.norm(wide[i] - wide[j]) for j in same}
+        best = (max if positive == "hard" else min)(lengths.values())
+        # Rows of length 1 are themselves rounded, to about 1e-8 in each coordinate.
+        assert lengths[p] == pytest.approx(best, rel=1e-4, abs=1e-6 if distance in ("cosine", "snr") else 0)
