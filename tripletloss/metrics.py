@@ -7,7 +7,7 @@ __all__ = ['SEARCH_METRICS', 'SEEN', 'measures', 'search_rows', 'nearest_neighbo
            'as_rows', 'as_labelled_rows', 'as_queries', 'check_width', 'nearest_keys', 'count_relevant', 'check_places',
            'retrieval_metrics', 'check_examples', 'embed', 'RetrievalCallback', 'spread_of', 'Seen', 'seen_of_triplets',
            'seen_of_mined', 'seen_of_block', 'seen_of_tables', 'seen_of_partners', 'seen_of_all', 'seen_of',
-           'TripletMetrics']
+           'numbers_of', 'TripletMetrics']
 
 # %% ../nbs/05_metrics.ipynb #0dc461c2
 import math
@@ -401,10 +401,27 @@ def seen_of(batch: Batch, own: Tensor, distance: Distance, rule: Rule) -> Seen:
     several = "all" in (rule.positive_mining_strategy, rule.negative_mining_strategy)
     return (seen_of_all if several else seen_of_mined)(batch, own, distance, rule)
 
-# %% ../nbs/05_metrics.ipynb #3ea6a558
+# %% ../nbs/05_metrics.ipynb #312c4931
 SEEN = ("active_share", "valid_share", "positive_distance", "negative_distance", "embedding_norm", "embedding_spread")
 
 
+def numbers_of(
+    loss: TripletLoss,
+    labels: Tensor,  # (n,) integers
+    embeddings: Tensor,  # (n, d) floats
+) -> tuple[Tensor, Tensor]:  # (6,) sums and (6,) counts, in the order of SEEN
+    """What the loss sees of a batch, without a gradient."""
+    arguments = loss.fn_kwargs
+    rows = ops.stop_gradient(ops.cast(embeddings, loss.dtype))
+    rule = Rule(*(arguments[name] for name in Rule._fields))
+    seen = seen_of(*pool_of(labels, rows, arguments["gather_across_devices"]), arguments["distance"], rule)
+    triplets, active, positive, negative = (ops.sum(x) for x in seen)
+    n = ops.cast(ops.shape(rows)[0], rows.dtype)
+    valid, norms = ops.sum(ops.cast(seen.triplets > 0, rows.dtype)), ops.sum(ops.norm(rows, axis=1))
+    sums = active, valid, positive, negative, norms, spread_of(rows)
+    return ops.stack(sums), ops.stack([triplets, n, triplets, triplets, n, ops.ones_like(n)])
+
+# %% ../nbs/05_metrics.ipynb #3ea6a558
 @keras.saving.register_keras_serializable(package="tripletloss")
 class TripletMetrics(keras.metrics.Metric):
     """What a `TripletLoss` sees, for `model.compile(metrics=[TripletMetrics(loss)])`: six numbers, as a dict.
@@ -431,22 +448,10 @@ class TripletMetrics(keras.metrics.Metric):
         """Add a batch: integer labels (n,) or (n, 1), and embeddings (n, d)."""
         if sample_weight is not None:
             raise ValueError("sample_weight must be None: pass TripletMetrics in compile(metrics=...), not weighted_metrics.")
-        sums, counts = self.numbers_of(as_labels(as_keras_asks(y_true), "y_true"), as_embeddings(y_pred, "y_pred"))
-        self.sums.assign_add(sums)
-        self.counts.assign_add(counts)
-
-    def numbers_of(self, labels: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums and counts, (6,) each, of labels (n,) and embeddings (n, d)."""
-        arguments = self.loss.fn_kwargs
-        rows = ops.stop_gradient(ops.cast(embeddings, self.loss.dtype))
-        rule = Rule(*(arguments[name] for name in Rule._fields))
-        seen = seen_of(*pool_of(labels, rows, arguments["gather_across_devices"]), arguments["distance"], rule)
-        triplets, active, positive, negative = (ops.sum(x) for x in seen)
-        n = ops.cast(ops.shape(rows)[0], rows.dtype)
-        valid, norms = ops.sum(ops.cast(seen.triplets > 0, rows.dtype)), ops.sum(ops.norm(rows, axis=1))
-        one = ops.ones_like(n)
-        sums = ops.stack([active, valid, positive, negative, norms, spread_of(rows)])
-        return ops.cast(sums, self.dtype), ops.cast(ops.stack([triplets, n, triplets, triplets, n, one]), self.dtype)
+        labels, embeddings = as_labels(as_keras_asks(y_true), "y_true"), as_embeddings(y_pred, "y_pred")
+        sums, counts = numbers_of(self.loss, labels, embeddings)
+        self.sums.assign_add(ops.cast(sums, self.dtype))
+        self.counts.assign_add(ops.cast(counts, self.dtype))
 
     def result(self) -> dict[str, Tensor]:
         """The six means by name."""
