@@ -99,8 +99,11 @@ class Distance:
         """Distances (n,) of each prepared query (n, d) to the prepared key (n, d) in the same row."""
         return ops.vectorized_map(lambda pair: self.call(pair[0][None], pair[1][None])[0, 0], (query, key))
 
-    def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Of prepared rows: rows (n, f), (m, f) whose products order each query's keys as the distance; None: there are none."""
+    def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor] | None:
+        """Of prepared rows: rows (n, f), (m, f) whose products order each query's keys as the distance; None: there are none.
+
+        Keys are compared only where `around`, rows (n, d) and (m, d) to be subtracted, is the same for query and key.
+        """
         return None
 
     def pairwise(self, query: Tensor, key: Tensor) -> Tensor:
@@ -136,11 +139,15 @@ def gram_rows(
     query: Tensor,  # (n, d) float embeddings
     key: Tensor,  # (m, d) float embeddings
     extra: Tensor | float = 0.0,  # (m, 1) to be added to all products with a key
+    around: tuple[Tensor, Tensor] | None = None,  # rows (n, d) and (m, d) to subtract first; None: one row for all
 ) -> tuple[Tensor, Tensor]:  # (n, d + 1) and (m, d + 1)
     """Rows whose inner products are half the squared euclidean distances, less half the square of the centred query."""
-    centre, same = ops.stop_gradient(central_row(key)), query is key
-    key = key - centre
-    query = key if same else query - centre
+    if around is None:
+        centre, same = ops.stop_gradient(central_row(key)), query is key
+        key = key - centre
+        query = key if same else query - centre
+    else:
+        query, key = query - around[0], key - around[1]
     half_squares = ops.sum(key * key, axis=1, keepdims=True) / 2 + extra
     return ops.concatenate([-query, ops.ones_like(query[:, :1])], axis=1), ops.concatenate([key, half_squares], axis=1)
 
@@ -181,9 +188,9 @@ class SquaredEuclidean(Distance):
         """Distances (n,), from the differences themselves."""
         return ops.sum(ops.square(query - key), axis=1)
 
-    def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """`gram_rows`."""
-        return gram_rows(query, key)
+        return gram_rows(query, key, around=around)
 
 # %% ../nbs/00_distances.ipynb #c7fe31d2
 def safe_sqrt(
@@ -208,9 +215,9 @@ class Euclidean(Distance):
         """Distances (n,), from the differences themselves."""
         return safe_sqrt(ops.sum(ops.square(query - key), axis=1))
 
-    def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """`gram_rows`: the root changes no order."""
-        return gram_rows(query, key)
+        return gram_rows(query, key, around=around)
 
 # %% ../nbs/00_distances.ipynb #60b81623
 def unit_rows(
@@ -246,9 +253,9 @@ class Cosine(Distance):
         """Distances (n,), from the differences of the unit rows."""
         return (ops.sum(ops.square(query - key), axis=1) + zero_rows(query) + zero_rows(key)) / 2
 
-    def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """`gram_rows` of the unit rows; a key of zeros gets its missing half, a query of zeros finds all keys alike."""
-        query_rows, key_rows = gram_rows(query, key, zero_rows(key)[:, None] / 2)
+        query_rows, key_rows = gram_rows(query, key, zero_rows(key)[:, None] / 2, around)
         return ops.where(zero_rows(query)[:, None] == 1, 0, query_rows), key_rows
 
 
@@ -293,9 +300,9 @@ class InnerProduct(Distance):
         """Distances (n,)."""
         return -ops.sum(query * key, axis=1)
 
-    def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The rows themselves, with the sign turned."""
-        return -query, key
+        return -query, key if around is None else key - around[1]
 
 # %% ../nbs/00_distances.ipynb #9e02f66c
 @keras.saving.register_keras_serializable(package="tripletloss")
@@ -317,9 +324,9 @@ class SNR(Distance):
         """Distances (n,), from the differences of the rows less their means."""
         return noise_to_signal(ops.sum(ops.square(query - key), axis=1), query)
 
-    def ranking_rows(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """`gram_rows` of the rows less their means; a query without signal finds all keys alike."""
-        query_rows, key_rows = gram_rows(query, key)
+        query_rows, key_rows = gram_rows(query, key, around=around)
         return ops.where(ops.all(query == 0, axis=1, keepdims=True), 0, query_rows), key_rows
 
 

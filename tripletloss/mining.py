@@ -9,8 +9,8 @@ __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', '
            'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'fits_in_block', 'in_blocks',
            'columns_of', 'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks',
            'keys_before', 'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative',
-           'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'best_partner', 'search_of', 'mine_batch',
-           'mine_triplets', 'negatives_of_partners', 'mine_partners']
+           'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'best_partner', 'centres_of',
+           'best_of_class', 'search_of', 'mine_batch', 'mine_triplets', 'negatives_of_partners', 'mine_partners']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -551,6 +551,36 @@ def best_partner(
     start = ops.zeros((), "int32"), first, ops.full_like(query[:, 0], -np.inf)
     return ops.while_loop(lambda which, *_: which < most, next_partner, start)[1]
 
+
+def centres_of(keys: Tensor, by_label: LabelOrder, first: Tensor) -> Tensor:
+    """Of keys (m, d), the first of each class, given its place (n,) in the label order; zeros for one that is not finite."""
+    rows = ops.take(keys, ops.take(by_label.order, ops.minimum(first, ops.shape(keys)[0] - 1)), axis=0)
+    return ops.where(ops.all(ops.isfinite(rows), axis=1, keepdims=True), rows, 0)
+
+
+def best_of_class(
+    batch: Batch,  # n queries and m keys
+    own: Tensor,  # (n,) the key that each query itself is; -1 where it is none
+    by_label: LabelOrder,
+    distance: Distance,
+    positive_mining_strategy: str,
+) -> Tensor:  # (n,) columns
+    """The farthest or the nearest positive of however many, by products around a member of the class."""
+    query, key = (distance.prepare(ops.stop_gradient(x)) for x in (batch.query_embeddings, batch.key_embeddings))
+    first_of_keys = keys_before(batch.key_labels, batch.key_labels, equal=False)
+    centres = (centres_of(key, by_label, first) for first in (by_label.first, first_of_keys))
+    rows, keys = distance.ranking_rows(query, key, tuple(centres))
+    columns = columns_of(ops.shape(key)[0])
+    keys, labels = ops.transpose(at_columns(keys, columns)), at_columns(batch.key_labels, columns)
+    choose = masked_argmax if positive_mining_strategy == "hard" else masked_argmin
+
+    def best(block: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor]:
+        own, of_query, rows = block
+        positives = (of_query[:, None] == labels[None]) & (own[:, None] != columns[None])
+        return (ops.cast(choose(rows @ keys, positives)[0], "int32"),)
+
+    return in_blocks(best, (own, batch.query_labels, rows), rows_per_block(ops.shape(rows)[0], ops.shape(columns)[0]))[0]
+
 # %% ../nbs/01_mining.ipynb #106acbcd
 def search_of(
     batch: Batch,  # n queries and m keys
@@ -583,7 +613,12 @@ def mine_batch(
         positive, negative = in_blocks(lambda block: look_at_all(search, block), rows, size)
     if type(distance).ranking_rows is not Distance.ranking_rows:  # the table is of products, not of distances
         few = by_label.positives <= WINDOW
-        positive = ops.where(few, best_partner(batch, by_label, distance, positive_mining_strategy), positive)
+        partner = best_partner(batch, by_label, distance, positive_mining_strategy)
+        positive = ops.cond(
+            ops.all(few),
+            lambda: partner,
+            lambda: ops.where(few, partner, best_of_class(batch, own, by_label, distance, positive_mining_strategy)),
+        )
     positive_labels, negative_labels = (ops.take(batch.key_labels, column) for column in (positive, negative))
     # Not == and !=, which in a TensorFlow graph forget that both have one axis.
     valid = ops.equal(positive_labels, batch.query_labels) & ops.not_equal(negative_labels, batch.query_labels)

@@ -404,20 +404,20 @@ def test_fewer_keys_than_queries_without_the_diagonal(m):
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine", "snr"])
 @pytest.mark.parametrize("positive", POSITIVES)
 @pytest.mark.parametrize("spread", [1e-3, 1e-4, 1e-5])
-@pytest.mark.parametrize("classes", [8, 80])
-def test_positives_of_a_trained_network(distance, positive, spread, classes):
+@pytest.mark.parametrize("classes, members", [(8, 4), (80, 4), (4, 30), (10, 30)])  # short rows and tiles, few and many
+def test_positives_of_a_trained_network(distance, positive, spread, classes, members):
     """Classes tight and far apart: a product of the rows has lost the digits that tell one positive from the other."""
     rng = np.random.default_rng(classes)
     centres = rng.normal(size=(classes, 64))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    labels = np.repeat(np.arange(classes), 4)
-    x = (np.repeat(centres, 4, axis=0) + spread * rng.normal(size=(4 * classes, 64))).astype("float32")
+    labels = np.repeat(np.arange(classes), members)
+    x = (np.repeat(centres, members, axis=0) + spread * rng.normal(size=(len(labels), 64))).astype("float32")
     chosen = mined(labels, x, distance=distance, **strategies(positive, "hard"))[0]
     wide = x.astype("float64")
     wide = wide - wide.mean(axis=1, keepdims=True) if distance == "snr" else wide
     wide = wide / np.linalg.norm(wide, axis=1, keepdims=True) if distance == "cosine" else wide
     for i, p in enumerate(chosen):
-        same = [j for j in range(4 * (i // 4), 4 * (i // 4) + 4) if j != i]
+        same = [j for j in np.flatnonzero(labels == labels[i]) if j != i]
         lengths = {j: np.linalg.norm(wide[i] - wide[j]) for j in same}
         best = (max if positive == "hard" else min)(lengths.values())
         # Rows of length 1 are themselves rounded, to about 1e-8 in each coordinate.
