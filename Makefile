@@ -3,6 +3,8 @@ PYTHON   ?= python3
 BACKENDS ?= tensorflow jax
 # The tested release; a plain `torch` may bring a newer one. Installed only where BACKENDS names it.
 TORCH    ?= torch==2.13.0
+# Tests run side by side, a process for each core; WORKERS= for one after the other.
+WORKERS  ?= -n auto --dist loadgroup
 # For TensorFlow Addons in the benchmark, which ended with Python 3.11.
 PYTHON311 ?= python3.11
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -41,10 +43,10 @@ demo: .venv/demo  ## train on handwritten digits, then ask for nearest neighbour
 
 test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of its own, then the project
 	set -e; for backend in $(BACKENDS); do \
-	    echo "== $$backend"; KERAS_BACKEND=$$backend $(bin)/python -m pytest tests/backends; \
+	    echo "== $$backend"; KERAS_BACKEND=$$backend $(bin)/python -m pytest $(WORKERS) tests/backends; \
 	done
 	@echo "== notebooks, documents and packages"
-	KERAS_BACKEND=tensorflow $(bin)/python -m pytest tests/project
+	KERAS_BACKEND=tensorflow $(bin)/python -m pytest $(WORKERS) tests/project
 
 notebooks: .venv/dev  ## run every notebook, store its outputs, export the package
 	set -e; for notebook in nbs/*.ipynb nbs/tutorials/*.ipynb; do \

@@ -16,6 +16,7 @@ from on_backend import BACKEND, array, grad
 import tripletloss as tl
 from tripletloss import distribution
 
+pytestmark = pytest.mark.xdist_group("devices")  # the scripts run once, for one process
 SECONDS = 240  # an upper bound for a slow machine, not what it takes
 SCRIPTS = {"tensorflow": ["tensorflow_devices", "tensorflow_workers"], "jax": ["jax_devices"], "torch": ["torch_workers"]}[BACKEND]
 

@@ -13,6 +13,8 @@ from configparser import ConfigParser
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("package")  # what is built once is built by one process
+
 MEASURE = """
 import json, sys, time
 import keras
