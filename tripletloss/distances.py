@@ -333,7 +333,8 @@ class SNR(Distance):
 def less_own_mean(x: Tensor) -> Tensor:
     """Each row (last axis) less the mean of its coordinates; exactly 0 where these are all equal but for rounding."""
     rounding = 4 * np.finfo(keras.backend.standardize_dtype(x.dtype)).eps
-    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    # Not ops.mean, which outside TensorFlow makes float32 of float64.
+    centred = x - ops.sum(x, axis=-1, keepdims=True) / ops.cast(ops.shape(x)[-1], x.dtype)
     power, limit = (ops.sum(ops.square(part), axis=-1, keepdims=True) for part in (centred, rounding * x))
     # Less itself, not just 0, so that its gradient as a key stays what it is.
     return ops.where(power <= limit, centred - ops.stop_gradient(centred), centred)

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['AVERAGES', 'FAR_BELOW', 'shortfall', 'hinge', 'softplus', 'check_margin', 'loss_of_distances', 'triplet_margin_loss',
-           'Rule', 'keys_in_use', 'rows_in_use', 'losses_of_triplets', 'Tally', 'check_average', 'averaged',
-           'recomputed', 'sums_of_partners', 'share_and_rest', 'Table', 'Pull', 'all_negatives', 'pull_of_each',
-           'in_window', 'negatives_of', 'pull_of_window', 'count_below', 'others_of', 'positives_of', 'exact_distances',
-           'as_pull', 'pull_of_sorted', 'pull_of_any', 'extreme_of', 'pull_of_one', 'negatives_of_all', 'pull_of_mined',
-           'pull_of', 'with_broken', 'distances_of_block', 'finite_rows', 'table_of_block', 'sums_of_block',
-           'sums_of_tables', 'tally_of', 'triplet_loss', 'mean_over_valid', 'as_sample_weight', 'Reduce',
-           'as_keras_asks', 'MetricLoss', 'pool_of', 'counted_triplet_loss', 'TripletLoss']
+           'Rule', 'keys_in_use', 'rows_in_use', 'losses_of_triplets', 'Tally', 'check_average', 'at_least_one',
+           'averaged', 'recomputed', 'sums_of_partners', 'share_and_rest', 'Table', 'Pull', 'all_negatives',
+           'pull_of_each', 'in_window', 'negatives_of', 'pull_of_window', 'count_below', 'others_of', 'positives_of',
+           'exact_distances', 'as_pull', 'pull_of_sorted', 'pull_of_any', 'extreme_of', 'pull_of_one',
+           'negatives_of_all', 'pull_of_mined', 'pull_of', 'with_broken', 'distances_of_block', 'finite_rows',
+           'table_of_block', 'sums_of_block', 'sums_of_tables', 'tally_of', 'triplet_loss', 'mean_over_valid',
+           'as_sample_weight', 'Reduce', 'as_keras_asks', 'MetricLoss', 'pool_of', 'counted_triplet_loss',
+           'TripletLoss']
 
 # %% ../nbs/02_losses.ipynb #055974e6
 import math
@@ -118,7 +119,8 @@ def triplet_margin_loss(
     anchor, positive, negative = (distance.prepare(x) for x in (anchor, positive, negative))
     positive_distance, negative_distance = distance.call_paired(anchor, positive), distance.call_paired(anchor, negative)
     if swap:
-        negative_distance = ops.min(ops.stack([negative_distance, distance.call_paired(positive, negative)]), axis=0)
+        swapped = distance.call_paired(positive, negative)
+        negative_distance = ops.where(swapped < negative_distance, swapped, negative_distance)
     return loss_of_distances(positive_distance, negative_distance, soft_margin, margin)
 
 # %% ../nbs/02_losses.ipynb #53f04c0e
@@ -186,6 +188,11 @@ def check_average(average: str) -> str:
     return average
 
 
+def at_least_one(counts: Tensor) -> Tensor:
+    """Counts, or 1 where they are 0, in their own dtype: outside TensorFlow, `ops.maximum` makes float32 of float64."""
+    return ops.where(counts > 1, counts, 1)
+
+
 def averaged(
     tally: Tally,  # of n queries
     average: str,  # one of AVERAGES
@@ -193,10 +200,10 @@ def averaged(
 ) -> Tensor:  # (n,) whose mean over the valid queries is the average
     """One number for each query."""
     if average == "anchors":
-        return tally.total / ops.maximum(tally.triplets, 1)
+        return tally.total / at_least_one(tally.triplets)
     valid = total(ops.sum(ops.cast(tally.triplets > 0, tally.total.dtype)))
     counted = total(ops.sum(tally.triplets if average == "triplets" else tally.active))
-    return tally.total * (valid / ops.maximum(counted, 1))
+    return tally.total * (valid / at_least_one(counted))
 
 # %% ../nbs/02_losses.ipynb #6f1f7d51
 def recomputed(
@@ -246,8 +253,8 @@ def share_and_rest(
     if not rule.soft_margin:
         share = ops.cast(gap + rule.margin > 0, gap.dtype)
         return share, rule.margin * share, share
-    share, loss = ops.sigmoid(gap), ops.softplus(gap)
-    return share, loss - share * ops.maximum(gap, FAR_BELOW), ops.cast(loss > 0, gap.dtype)
+    share, loss = ops.where(ops.isnan(gap), 0, ops.sigmoid(gap)), ops.softplus(gap)  # NaN has no part in a gradient
+    return share, loss - share * ops.where(gap > FAR_BELOW, gap, FAR_BELOW), ops.cast(loss > 0, gap.dtype)
 
 # %% ../nbs/02_losses.ipynb #457c7415
 class Table(NamedTuple):
@@ -405,7 +412,7 @@ def extreme_of(
 ) -> Tensor:  # (b,) columns
     """The allowed column with the largest (or smallest) distance; those that are not finite come last."""
     signed = distances if farthest else -distances
-    last = -float(np.finfo(keras.backend.standardize_dtype(distances.dtype)).max)
+    last = -float(np.finfo(keras.backend.standardize_dtype(distances.dtype)).max) / 2  # TensorFlow's argmax begins with the whole
     ranked = ops.where(allowed, ops.where(ops.isfinite(distances), signed, last), -np.inf)
     return ops.cast(ops.argmax(ranked, axis=1), "int32")
 

@@ -548,7 +548,7 @@ def best_partner(
 
     most = ops.minimum(ops.max(by_label.positives, initial=0), WINDOW)
     first = partners_of(by_label, ops.zeros(1, "int32"))[0][:, 0]
-    start = ops.zeros((), "int32"), first, ops.full_like(query[:, 0], -np.inf)
+    start = ops.zeros((), "int32"), first, ops.full_like(first, -np.inf, dtype=query.dtype)
     return ops.while_loop(lambda which, *_: which < most, next_partner, start)[1]
 
 
