@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONHASHSEED ?= 0
 bin := .venv/bin
 
-.PHONY: demo test notebooks readme docs bench bench-full clean
+.PHONY: demo test fuzz mutations notebooks readme docs bench bench-full clean
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tripletloss needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
@@ -47,6 +47,14 @@ test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of i
 	done
 	@echo "== notebooks, documents and packages"
 	KERAS_BACKEND=tensorflow $(bin)/python -m pytest $(WORKERS) tests/project
+
+# A number for make; the shell's own SECONDS is not exported.
+SECONDS ?= 600
+fuzz: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## the properties on new batches, for SECONDS=600
+	$(bin)/python tests/fuzz/for_a_while.py $(SECONDS) $(BACKENDS)
+
+mutations: .venv/dev  ## breaks a copy of the package in many places: do the tests notice?
+	$(bin)/python tests/mutations.py
 
 notebooks: .venv/dev  ## run every notebook, store its outputs, export the package
 	set -e; for notebook in nbs/*.ipynb nbs/tutorials/*.ipynb; do \
