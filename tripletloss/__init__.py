@@ -30,5 +30,8 @@ __all__ = [
 def __getattr__(name: str) -> ModuleType:
     """`plots`, imported when it is asked for: it needs matplotlib, which an extra brings."""
     if name == "plots":
-        return import_module("tripletloss.plots")
+        try:
+            return import_module("tripletloss.plots")
+        except ModuleNotFoundError as error:
+            raise ImportError("tripletloss.plots needs matplotlib and scikit-learn: pip install 'tripletloss[plots]'.") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,14 +67,13 @@ def digits(seed: int = 0) -> Data:
 # %% ../nbs/08_demo.ipynb #0d2aa5a1
 def network(
     shape: tuple[int, int, int],  # height, width, channels of an image
-    units: int = 32,  # numbers in an embedding
-) -> keras.Model:  # images (n, height, width, channels) -> embeddings (n, units) of length 1
+) -> keras.Model:  # images (n, height, width, channels) -> embeddings (n, 32) of length 1
     """A small convolutional network that ends in `L2Embedding`."""
     stack = [layers.Input(shape)]
     for filters in (32, 64, 128):
         stack += [layers.Conv2D(filters, 3, padding="same", use_bias=False), layers.BatchNormalization(), layers.ReLU()]
         stack += [layers.MaxPooling2D()] if filters < 128 else [layers.GlobalMaxPooling2D()]
-    return keras.Sequential([*stack, L2Embedding(units)])
+    return keras.Sequential([*stack, L2Embedding(32)])
 
 # %% ../nbs/08_demo.ipynb #aa0a822f
 def judge(
@@ -191,7 +190,7 @@ def image_folders(
     images = np.stack([image for group in classes.values() for image in group])
     labels = np.repeat(np.arange(len(classes)), [len(group) for group in classes.values()])
     held_out = np.concatenate([split(len(group), generator) for group in classes.values()])
-    if held_out.sum() < 4 or len(np.unique(labels[held_out])) < 2:
+    if len(np.unique(labels[held_out])) < 2:  # of each of them at least 2 images
         raise ValueError(f"--images needs at least 4 images in 2 of its classes; {directory} has less.")
     data = Data(images[~held_out], labels[~held_out], images[held_out], labels[held_out], shift_and_flip)
     return data, list(classes)

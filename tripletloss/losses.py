@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['AVERAGES', 'FAR_BELOW', 'shortfall', 'hinge', 'softplus', 'check_margin', 'loss_of_distances', 'triplet_margin_loss',
-           'Rule', 'keys_in_use', 'rows_in_use', 'losses_of_triplets', 'Tally', 'check_average', 'at_least_one',
-           'averaged', 'recomputed', 'sums_of_partners', 'share_and_rest', 'Table', 'Pull', 'all_negatives',
-           'pull_of_each', 'in_window', 'negatives_of', 'pull_of_window', 'count_below', 'others_of', 'positives_of',
-           'exact_distances', 'as_pull', 'pull_of_sorted', 'pull_of_any', 'extreme_of', 'pull_of_one',
-           'negatives_of_all', 'pull_of_mined', 'pull_of', 'with_broken', 'distances_of_block', 'finite_rows',
-           'table_of_block', 'sums_of_block', 'sums_of_tables', 'tally_of', 'triplet_loss', 'mean_over_valid',
-           'as_sample_weight', 'Reduce', 'as_keras_asks', 'MetricLoss', 'pool_of', 'counted_triplet_loss',
-           'TripletLoss']
+           'Rule', 'keys_in_use', 'rows_in_use', 'distances_of_triplets', 'losses_of_triplets', 'Tally',
+           'check_average', 'at_least_one', 'averaged', 'recomputed', 'sums_of_partners', 'share_and_rest', 'Table',
+           'Pull', 'all_negatives', 'pull_of_each', 'in_window', 'negatives_of', 'pull_of_window', 'count_below',
+           'others_of', 'positives_of', 'exact_distances', 'as_pull', 'pull_of_sorted', 'pull_of_any', 'extreme_of',
+           'pull_of_one', 'negatives_of_all', 'pull_of_mined', 'pull_of', 'with_broken', 'distances_of_block',
+           'finite_rows', 'table_of_block', 'sums_of_block', 'in_tables', 'count_triplets', 'tally_of', 'triplet_loss',
+           'mean_over_valid', 'as_sample_weight', 'Reduce', 'as_keras_asks', 'MetricLoss', 'pool_of',
+           'counted_triplet_loss', 'TripletLoss']
 
 # %% ../nbs/02_losses.ipynb #055974e6
 import math
@@ -157,6 +157,16 @@ def rows_in_use(
     anchors = distance.prepare(ops.where(valid[:, None], batch.query_embeddings, 0))
     return anchors, distance.prepare(ops.where(used[:, None], batch.key_embeddings, 0))
 
+# %% ../nbs/02_losses.ipynb #d00c06f9
+def distances_of_triplets(
+    anchors: Tensor,  # (n, d) prepared rows
+    keys: Tensor,  # (m, d) prepared rows
+    triplets: Triplets,  # (n,) each
+    distance: Distance,
+) -> tuple[Tensor, Tensor]:  # (n,) to the positives, (n,) to the negatives
+    """The distances of mined triplets, with a gradient for the chosen rows only; they mean nothing where not valid."""
+    return tuple(distance.call_paired(anchors, ops.take(keys, chosen, axis=0)) for chosen in triplets[:2])
+
 
 def losses_of_triplets(
     anchors: Tensor,  # (n, d) prepared rows
@@ -165,8 +175,8 @@ def losses_of_triplets(
     distance: Distance,
     rule: Rule,
 ) -> Tensor:  # (n,) losses, 0 where not valid
-    """The losses of mined triplets, with a gradient for the chosen rows only."""
-    positive, negative = (distance.call_paired(anchors, ops.take(keys, chosen, axis=0)) for chosen in triplets[:2])
+    """The losses of mined triplets."""
+    positive, negative = distances_of_triplets(anchors, keys, triplets, distance)
     return ops.where(triplets.valid, loss_of_distances(positive, negative, rule.soft_margin, rule.margin), 0)
 
 # %% ../nbs/02_losses.ipynb #a3c64bdf
@@ -497,7 +507,7 @@ def finite_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     finite = ops.all(ops.isfinite(x), axis=1)
     return ops.where(finite[:, None], x, 0), finite
 
-
+# %% ../nbs/02_losses.ipynb #06f77bfd
 def table_of_block(
     block: tuple[Tensor, ...],  # of b queries: label, own key, first, size, own place, if finite, row
     keys: tuple[Tensor, ...],  # of m keys: order, label, if finite, row
@@ -524,36 +534,47 @@ def sums_of_block(
     return ops.sum(far * distances, axis=1) + ops.sum(near * close, axis=1) + rest, active
 
 # %% ../nbs/02_losses.ipynb #e3c7e273
-def sums_of_tables(
+def in_tables(
+    count: Callable[[tuple, tuple], tuple],  # makes of a block and of the keys, as for `table_of_block`, numbers (b,) for its queries
+    results: int,  # how many numbers for each
     batch: Batch,  # n queries and m keys
     own: Tensor,  # (n,) the key that each query itself is; -1 where it is none
     by_label: LabelOrder,
-    needed: Tensor,  # (n,) booleans: who has triplets here
-    distance: Distance,
-    rule: Rule,
-) -> tuple[Tensor, Tensor]:  # (n,) sums of losses, (n,) how many are above 0; 0 where not needed
-    """All triplets of the queries in need: block by block, made again for the gradient, and only where there is a need."""
-
+    needed: Tensor,  # (n,) booleans: for whom to count
+) -> tuple[Tensor, ...]:  # (n,) each, 0 where not needed
+    """Count block by block, again for the gradient, and only where there is a need."""
     (queries, finite), (keys, key_finite) = finite_rows(batch.query_embeddings), finite_rows(batch.key_embeddings)
     key_columns = by_label.order, batch.key_labels, key_finite
 
-    def sums(block: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def counts(block: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         needed, *columns, rows = block
 
-        def some(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:  # times 1 as in `sums_of_partners`
-            found = sums_of_block((*columns, query), (*key_columns, 1 * key), distance, rule)
-            return tuple(ops.where(needed, x, 0) for x in found)
+        def some(query: Tensor, key: Tensor) -> tuple[Tensor, ...]:  # times 1 as in `sums_of_partners`
+            return tuple(ops.where(needed, x, 0) for x in count((*columns, query), (*key_columns, 1 * key)))
 
-        def some_if_any(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-            nothing = ops.zeros_like(query[:, 0])
-            return ops.cond(ops.any(needed), lambda: some(query, key), lambda: (nothing, nothing))
+        def some_if_any(query: Tensor, key: Tensor) -> tuple[Tensor, ...]:
+            nothing = (ops.zeros_like(query[:, 0]),) * results
+            return ops.cond(ops.any(needed), lambda: some(query, key), lambda: nothing)
 
         return recomputed(some_if_any, ops.shape(queries)[0] * ops.shape(keys)[0])(rows, keys)
 
     size = rows_per_block(ops.shape(queries)[0], ops.shape(keys)[0])
-    return in_blocks(sums, (needed, batch.query_labels, own, *by_label[1:], finite, queries), size)
+    return in_blocks(counts, (needed, batch.query_labels, own, *by_label[1:], finite, queries), size)
 
 # %% ../nbs/02_losses.ipynb #59d806ba
+def count_triplets(
+    by_label: LabelOrder,
+    rule: Rule,
+    dtype: str,  # of the result
+) -> Tensor:  # (n,) floats
+    """How many triplets each query has."""
+    triplets = ops.cast((by_label.positives > 0) & (by_label.negatives > 0), dtype)
+    strategies = rule.positive_mining_strategy, rule.negative_mining_strategy
+    for strategy, keys in zip(strategies, (by_label.positives, by_label.negatives), strict=True):
+        triplets = triplets * ops.cast(keys, dtype) if strategy == "all" else triplets
+    return triplets
+
+# %% ../nbs/02_losses.ipynb #23f70e1d
 def tally_of(
     batch: Batch,  # n queries and m keys
     own: Tensor,  # (n,) the key that each query itself is; -1 where it is none
@@ -566,20 +587,20 @@ def tally_of(
         mined = mine_batch(batch, own, distance, *strategies)
         losses = losses_of_triplets(*rows_in_use(batch, mined, distance), mined, distance, rule)
         return Tally(losses, *(ops.cast(x, losses.dtype) for x in (mined.valid, losses > 0)))
+
+    def sums(block: tuple[Tensor, ...], keys: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return sums_of_block(block, keys, distance, rule)
+
     by_label = label_order(batch.query_labels, batch.key_labels, own)
-    valid = (by_label.positives > 0) & (by_label.negatives > 0)
+    triplets = count_triplets(by_label, rule, batch.query_embeddings.dtype)
     if strategies[1] == "all":
-        total, active = sums_of_tables(batch, own, by_label, valid, distance, rule)
+        total, active = in_tables(sums, 2, batch, own, by_label, triplets > 0)
     else:
         mined = mine_partners(batch, by_label, distance, strategies[1])
         total, active = sums_of_partners(batch, mined, distance, rule)
         if batch.key_labels.shape[0] is None or batch.key_labels.shape[0] > WINDOW:
-            beyond = valid & ~in_window(by_label)
-            more, more_active = sums_of_tables(batch, own, by_label, beyond, distance, rule)
+            more, more_active = in_tables(sums, 2, batch, own, by_label, (triplets > 0) & ~in_window(by_label))
             total, active = total + more, active + more_active
-    triplets = ops.cast(valid, total.dtype)
-    for strategy, keys in zip(strategies, (by_label.positives, by_label.negatives), strict=True):
-        triplets = triplets * ops.cast(keys, total.dtype) if strategy == "all" else triplets
     return Tally(total, triplets, active)
 
 # %% ../nbs/02_losses.ipynb #ece9e164

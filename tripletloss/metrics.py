@@ -6,8 +6,7 @@
 __all__ = ['SEARCH_METRICS', 'SEEN', 'measures', 'search_rows', 'nearest_neighbors', 'ranker', 'without_own', 'in_search_blocks',
            'as_rows', 'as_labelled_rows', 'as_queries', 'check_width', 'nearest_keys', 'count_relevant', 'check_places',
            'retrieval_metrics', 'check_examples', 'embed', 'RetrievalCallback', 'spread_of', 'Seen', 'seen_of_triplets',
-           'seen_of_mined', 'seen_of_block', 'seen_of_tables', 'seen_of_partners', 'seen_of_all', 'seen_of',
-           'numbers_of', 'TripletMetrics']
+           'seen_of_mined', 'seen_of_block', 'seen_of_partners', 'seen_of', 'numbers_of', 'TripletMetrics']
 
 # %% ../nbs/05_metrics.ipynb #0dc461c2
 import math
@@ -19,10 +18,10 @@ import numpy as np
 from keras import ops
 
 from .distances import SNR, Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean, Tensor, as_embeddings, get, zero_rows
-from .losses import Rule, TripletLoss, as_keras_asks, finite_rows, in_window, loss_of_distances, negatives_of
-from .losses import pool_of, positives_of, pull_of, rows_in_use, table_of_block
-from .mining import Batch, LabelOrder, Triplets, as_labels, in_blocks, label_order, mine_batch
-from .mining import mine_partners, rows_per_block
+from .losses import Rule, TripletLoss, as_keras_asks, count_triplets, distances_of_triplets, in_tables, in_window
+from .losses import loss_of_distances, negatives_of, pool_of, positives_of, pull_of, rows_in_use, table_of_block
+from .mining import Batch, LabelOrder, Triplets, as_labels, check_together, label_order, mine_batch, mine_partners
+from .mining import rows_per_block
 from .samplers import check_count, check_labels
 
 # %% ../nbs/05_metrics.ipynb #9ad16eb7
@@ -138,20 +137,17 @@ def as_labelled_rows(embeddings: Any, labels: Any, names: tuple[str, str]) -> tu
 
 def as_queries(query_embeddings: Any | None, query_labels: Any | None, key: np.ndarray, key_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Check the queries, alone and against the keys; the keys where none are given."""
-    if (query_embeddings is None) != (query_labels is None):
-        given, missing = ("query_labels", "query_embeddings") if query_embeddings is None else ("query_embeddings", "query_labels")
-        raise ValueError(f"{missing} must be given together with {given}; received {missing}=None.")
-    if query_embeddings is None:
+    if not check_together(query_embeddings=query_embeddings, query_labels=query_labels):
         return key, key_labels
     query, query_labels = as_labelled_rows(query_embeddings, query_labels, ("query_embeddings", "query_labels"))
     check_width(query, key)
     return query, query_labels
 
 
-def check_width(query: np.ndarray, key: np.ndarray) -> None:
+def check_width(query: np.ndarray, key: np.ndarray, names: tuple[str, str] = ("query_embeddings", "embeddings")) -> None:
     """Raise a ValueError if queries (n, d) and keys (m, d) differ in d."""
     if query.shape[1] != key.shape[1]:
-        raise ValueError(f"query_embeddings and embeddings must have the same width d; received shapes {query.shape} and {key.shape}.")
+        raise ValueError(f"{names[0]} and {names[1]} must have the same width d; received shapes {query.shape} and {key.shape}.")
 
 # %% ../nbs/05_metrics.ipynb #55f2eec1
 def nearest_keys(
@@ -313,7 +309,7 @@ def seen_of_triplets(
     rule: Rule,
 ) -> tuple[Tensor, ...]:  # the fields of `Seen`
     """At most one triplet for each query."""
-    positive, negative = (distance.call_paired(anchors, ops.take(keys, chosen, axis=0)) for chosen in triplets[:2])
+    positive, negative = distances_of_triplets(anchors, keys, triplets, distance)
     losses = loss_of_distances(positive, negative, rule.soft_margin, rule.margin)
     active = ops.where(ops.isnan(losses), losses, ops.cast(losses > 0, losses.dtype))
     return tuple(ops.where(triplets.valid, x, 0) for x in (ops.ones_like(losses), active, positive, negative))
@@ -345,34 +341,9 @@ def seen_of_block(
     negative = -ops.sum(ops.where(negatives_of(table), slopes, 0), axis=1)
     return tuple(ops.where(ops.isnan(paying.rest), math.nan, x) for x in (paying.active, positive, negative))
 
-
-def seen_of_tables(
-    batch: Batch,  # n queries and m keys
-    own: Tensor,  # (n,) the key that each query itself is
-    by_label: LabelOrder,
-    needed: Tensor,  # (n,) booleans: whose triplets to count
-    distance: Distance,
-    rule: Rule,
-) -> tuple[Tensor, ...]:  # active, positive and negative of `Seen`, (n,) each; 0 where not needed
-    """All triplets of the queries in need, block by block."""
-    (queries, finite), (keys, key_finite) = finite_rows(batch.query_embeddings), finite_rows(batch.key_embeddings)
-    of_keys = by_label.order, batch.key_labels, key_finite, keys
-
-    def seen_if_any(block: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        needed, *of_queries = block
-        nothing = ops.zeros_like(of_queries[-1][:, 0])
-        return ops.cond(
-            ops.any(needed),
-            lambda: tuple(ops.where(needed, x, 0) for x in seen_of_block(tuple(of_queries), of_keys, distance, rule)),
-            lambda: (nothing, nothing, nothing),
-        )
-
-    size = rows_per_block(ops.shape(queries)[0], ops.shape(keys)[0])
-    return in_blocks(seen_if_any, (needed, batch.query_labels, own, *by_label[1:], finite, queries), size)
-
 # %% ../nbs/05_metrics.ipynb #b11453f4
 def seen_of_partners(batch: Batch, by_label: LabelOrder, distance: Distance, rule: Rule) -> tuple[Tensor, ...]:
-    """As `seen_of_tables`, of the queries whose positives are few enough to be listed, each with its negative."""
+    """Active, positive and negative of `Seen`, (n,) each, of the queries whose positives are few enough to be listed."""
     mined = mine_partners(batch, by_label, distance, rule.negative_mining_strategy)
     anchors, keys = rows_in_use(batch, mined, distance)
     columns = tuple(ops.transpose(x) for x in mined)
@@ -380,26 +351,26 @@ def seen_of_partners(batch: Batch, by_label: LabelOrder, distance: Distance, rul
     return tuple(ops.sum(x, axis=0) for x in seen[1:])
 
 
-def seen_of_all(batch: Batch, own: Tensor, distance: Distance, rule: Rule) -> Seen:
-    """Many triplets for each query; arguments as for `seen_of_mined`."""
+def seen_of(
+    batch: Batch,  # n queries and m keys
+    own: Tensor,  # (n,) the key that each query itself is
+    distance: Distance,
+    rule: Rule,
+) -> Seen:
+    """What a loss by this rule sees of a batch."""
+    if "all" not in (rule.positive_mining_strategy, rule.negative_mining_strategy):
+        return seen_of_mined(batch, own, distance, rule)
+
+    def seen(block: tuple[Tensor, ...], keys: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return seen_of_block(block, keys, distance, rule)
+
     by_label = label_order(batch.query_labels, batch.key_labels, own)
-    valid = (by_label.positives > 0) & (by_label.negatives > 0)
-    listed = rule.negative_mining_strategy != "all"
-    sums = seen_of_tables(batch, own, by_label, valid & ~in_window(by_label) if listed else valid, distance, rule)
-    if listed:
-        sums = tuple(ops.add(*pair) for pair in zip(sums, seen_of_partners(batch, by_label, distance, rule), strict=True))
-    triplets = ops.cast(valid, batch.query_embeddings.dtype)
-    if rule.positive_mining_strategy == "all":
-        triplets = triplets * ops.cast(by_label.positives, triplets.dtype)
-    if not listed:
-        triplets = triplets * ops.cast(by_label.negatives, triplets.dtype)
-    return Seen(triplets, *sums)
-
-
-def seen_of(batch: Batch, own: Tensor, distance: Distance, rule: Rule) -> Seen:
-    """What a loss by this rule sees of a batch; arguments as for `seen_of_mined`."""
-    several = "all" in (rule.positive_mining_strategy, rule.negative_mining_strategy)
-    return (seen_of_all if several else seen_of_mined)(batch, own, distance, rule)
+    triplets = count_triplets(by_label, rule, batch.query_embeddings.dtype)
+    if rule.negative_mining_strategy == "all":
+        return Seen(triplets, *in_tables(seen, 3, batch, own, by_label, triplets > 0))
+    listed = seen_of_partners(batch, by_label, distance, rule)
+    beyond = in_tables(seen, 3, batch, own, by_label, (triplets > 0) & ~in_window(by_label))
+    return Seen(triplets, *(ops.add(*pair) for pair in zip(listed, beyond, strict=True)))
 
 # %% ../nbs/05_metrics.ipynb #312c4931
 SEEN = ("active_share", "valid_share", "positive_distance", "negative_distance", "embedding_norm", "embedding_spread")
@@ -415,10 +386,10 @@ def numbers_of(
     rows = ops.stop_gradient(ops.cast(embeddings, loss.dtype))
     rule = Rule(*(arguments[name] for name in Rule._fields))
     seen = seen_of(*pool_of(labels, rows, arguments["gather_across_devices"]), arguments["distance"], rule)
-    triplets, active, positive, negative = (ops.sum(x) for x in seen)
-    n = ops.cast(ops.shape(rows)[0], rows.dtype)
-    valid, norms = ops.sum(ops.cast(seen.triplets > 0, rows.dtype)), ops.sum(ops.norm(rows, axis=1))
-    sums = active, valid, positive, negative, norms, spread_of(rows)
+    wide = keras.backend.result_type(loss.dtype, "float32")  # sums of a batch do not fit into half precision
+    of_rows = seen.triplets > 0, ops.ones_like(rows[:, 0]), ops.norm(rows, axis=1)
+    triplets, active, positive, negative, valid, n, norms = (ops.sum(ops.cast(x, wide)) for x in (*seen, *of_rows))
+    sums = active, valid, positive, negative, norms, ops.cast(spread_of(rows), wide)
     return ops.stack(sums), ops.stack([triplets, n, triplets, triplets, n, ops.ones_like(n)])
 
 # %% ../nbs/05_metrics.ipynb #3ea6a558
@@ -439,7 +410,7 @@ class TripletMetrics(keras.metrics.Metric):
     def __init__(self, loss: TripletLoss, prefix: str = "", name: str = "triplet_metrics"):
         if not isinstance(loss, TripletLoss):
             raise ValueError(f"loss must be a TripletLoss; received {loss!r}.")
-        super().__init__(name=name, dtype=loss.dtype)
+        super().__init__(name=name, dtype=keras.backend.result_type(loss.dtype, "float32"))
         self.loss, self.prefix = loss, prefix
         self.sums = self.add_variable((len(SEEN),), "zeros", name="sums")
         self.counts = self.add_variable((len(SEEN),), "zeros", name="counts")

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['TILE', 'POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'BLOCK_NUMBERS', 'WINDOW', 'SECOND_LOOK',
            'as_labels', 'check_nothing_lost', 'is_tiled', 'first_best', 'first_equal', 'where_found', 'masked_argmax',
-           'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'own_keys', 'Batch', 'as_batch',
-           'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'fits_in_block', 'in_blocks',
-           'columns_of', 'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder', 'ranks',
-           'keys_before', 'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above', 'quick_negative',
-           'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'best_partner', 'centres_of',
-           'best_of_class', 'search_of', 'mine_batch', 'mine_triplets', 'negatives_of_partners', 'mine_partners']
+           'masked_argmin', 'semi_hard', 'check_strategies', 'mine_table', 'own_keys', 'Batch', 'check_together',
+           'as_batch', 'one_label_dtype', 'at_least_one_row', 'check_lengths', 'rows_per_block', 'fits_in_block',
+           'in_blocks', 'columns_of', 'at_columns', 'ranking', 'Triplets', 'Search', 'look_at_all', 'LabelOrder',
+           'ranks', 'keys_before', 'label_order', 'partners_of', 'window_of', 'nearest_beyond', 'next_above',
+           'quick_negative', 'places', 'in_columns', 'quick_look', 'look_again', 'look_twice', 'best_partner',
+           'centres_of', 'best_of_class', 'search_of', 'mine_batch', 'mine_triplets', 'negatives_of_partners',
+           'mine_partners']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 from collections.abc import Callable
@@ -187,6 +188,17 @@ class Batch(NamedTuple):
     key_embeddings: Tensor  # (m, d) floats, dtype as the queries'
 
 
+def check_together(
+    **arguments: object,  # by name, None where not given
+) -> bool:  # whether they are given
+    """Check that all arguments are given or none; ValueError, with a missing one, if only some are."""
+    missing = [name for name, value in arguments.items() if value is None]
+    if missing and len(missing) < len(arguments):
+        given = " and ".join(name for name in arguments if name not in missing)
+        raise ValueError(f"{missing[0]} must be given together with {given}; received {missing[0]}=None.")
+    return not missing
+
+
 def as_batch(
     query_labels: Tensor,  # (n,) or (n, 1) integers
     query_embeddings: Tensor,  # (n, d) floats
@@ -200,12 +212,10 @@ def as_batch(
     ValueError
         As `as_labels` and `as_embedding_pair`; if lengths differ; if keys lack labels, or labels lack keys.
     """
-    if (key_labels is None) != (key_embeddings is None):
-        given, missing = ("key_labels", "key_embeddings") if key_embeddings is None else ("key_embeddings", "key_labels")
-        raise ValueError(f"{missing} must be given together with {given}; received {missing}=None.")
+    given = check_together(key_labels=key_labels, key_embeddings=key_embeddings)
     labels, query = as_labels(query_labels, "query_labels"), as_embeddings(query_embeddings, "query_embeddings")
     check_lengths(labels, query, ("query_labels", "query_embeddings"))
-    if key_embeddings is None:
+    if not given:
         return Batch(labels, query, at_least_one_row(labels), at_least_one_row(query))
     other_labels = as_labels(key_labels, "key_labels")
     query, key = as_embedding_pair(query, key_embeddings, ("query_embeddings", "key_embeddings"))
@@ -551,7 +561,7 @@ def best_partner(
     start = ops.zeros((), "int32"), first, ops.full_like(first, -np.inf, dtype=query.dtype)
     return ops.while_loop(lambda which, *_: which < most, next_partner, start)[1]
 
-
+# %% ../nbs/01_mining.ipynb #155fc7a7
 def centres_of(keys: Tensor, by_label: LabelOrder, first: Tensor) -> Tensor:
     """Of keys (m, d), the first of each class, given its place (n,) in the label order; zeros for one that is not finite."""
     rows = ops.take(keys, ops.take(by_label.order, ops.minimum(first, ops.shape(keys)[0] - 1)), axis=0)
@@ -594,7 +604,7 @@ def search_of(
     rows, rank = ranking(distance, query, query if batch.key_embeddings is batch.query_embeddings else key, columns)
     return rows, Search(rank, columns, at_columns(batch.key_labels, columns), positive_mining_strategy, negative_mining_strategy)
 
-
+# %% ../nbs/01_mining.ipynb #f1bfef47
 def mine_batch(
     batch: Batch,  # n queries and m keys
     own: Tensor,  # (n,) the key that each query itself is; -1 where it is none

@@ -31,8 +31,8 @@ from sklearn.decomposition import PCA
 
 from .distances import Distance, Tensor, get
 from .losses import TripletLoss, check_margin, loss_of_distances
-from .metrics import as_labelled_rows, count_relevant, nearest_keys
-from .mining import mine_table, rows_per_block
+from .metrics import as_labelled_rows, check_width, count_relevant, nearest_keys
+from .mining import check_together, mine_table, rows_per_block
 from .samplers import check_count, check_rows
 
 # %% ../nbs/06_plots.ipynb #e14408da
@@ -110,9 +110,16 @@ def with_legend(ax: plt.Axes, **arguments: Any) -> None:
     ax.legend(**{"fontsize": "small", "labelcolor": ink(ax), "facecolor": ax.get_facecolor(), **arguments})
 
 
-def with_legend_below(ax: plt.Axes, **arguments: Any) -> None:
-    """The same below the axes' label, where it hides nothing."""
-    with_legend(ax, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.6, frameon=False, **arguments)
+def with_legend_below(
+    ax: plt.Axes,
+    entries: dict[str, Any],  # what is drawn, by its name
+) -> None:
+    """The same below the axes' label, where it hides nothing, in as many columns as the axes are wide: a layout would shrink them."""
+    letter = 0.83 * plt.rcParams["font.size"] / 72  # inches, the height of a small one
+    wide = sum(0.5 * len(name) + 4.0 for name in entries) * letter  # about, in one line
+    columns = max(1, min(len(entries), int(len(entries) * ax.get_window_extent().width / ax.figure.dpi / wide)))
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.6, "frameon": False}
+    with_legend(ax, handles=list(entries.values()), labels=list(entries), ncols=columns, **place)
 
 # %% ../nbs/06_plots.ipynb #2e8caca1
 TEN_COLORS = ListedColormap(
@@ -458,7 +465,7 @@ def draw_triplets(ax: plt.Axes, spots: np.ndarray, anchors: np.ndarray, mined: M
     ax.plot(*spots[anchors].T, **ring)
     entries = {"anchor": Line2D([], [], **ring), "positive": Line2D([], [], **SAME), "negative": Line2D([], [], **OTHER)}
     entries["faint: loss 0"] = Line2D([], [], color=ink(ax), alpha=0.4)
-    with_legend_below(ax, handles=list(entries.values()), labels=list(entries), ncols=4)
+    with_legend_below(ax, entries)
 
 # %% ../nbs/06_plots.ipynb #26a82f43
 def plot_triplets(
@@ -511,12 +518,13 @@ def as_series(
     epochs: np.ndarray,  # (n,) all epochs
 ) -> Series:
     """Place values at the end of every so many epochs; ValueError if they are no numbers, or more than epochs."""
+    wanted = f"history[{name!r}] must be a list of up to {len(epochs)} numbers, one for each epoch that has a loss"
     try:
         values = np.asarray(values, float)
-    except (TypeError, ValueError):
-        values = np.zeros(())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{wanted}; received {values!r}.") from error
     if values.ndim != 1 or len(values) > len(epochs):
-        raise ValueError(f"history[{name!r}] must be a list of up to {len(epochs)} numbers, one for each epoch that has a loss; received shape {values.shape}.")
+        raise ValueError(f"{wanted}; received shape {values.shape}.")
     every = len(epochs) // max(len(values), 1)
     return Series(epochs[every - 1 :: every][: len(values)], values, every)
 
@@ -596,7 +604,7 @@ def plot_history(
         right = ax.twinx()
         lines += draw_series(right, shares, list(TEN_COLORS.colors))
         right.set(ylim=(-0.03, 1.03), ylabel="share, from 0 to 1")
-    with_legend_below(ax, handles=lines, ncols=1 if len(lines) == 1 else 2)
+    with_legend_below(ax, {line.get_label(): line for line in lines})
     return titled(ax, title, lambda: finding_of_history(series))
 
 # %% ../nbs/06_plots.ipynb #5e1b3a6a
@@ -651,15 +659,10 @@ def queries_to_show(
 
 def keys_of(asked: Gallery, key_images: Any, key_labels: Any, key_embeddings: Any) -> Gallery:
     """The images to be found: the queries themselves, if no others are given; ValueError if only some of the three are."""
-    given = {"key_images": key_images, "key_labels": key_labels, "key_embeddings": key_embeddings}
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == 3:
+    if not check_together(key_images=key_images, key_labels=key_labels, key_embeddings=key_embeddings):
         return asked
-    if missing:
-        raise ValueError(f"key_images, key_labels and key_embeddings must be given together; received {missing[0]}=None.")
-    keys = as_gallery(*given.values(), prefix="key_")
-    if keys.rows.shape[1] != asked.rows.shape[1]:
-        raise ValueError(f"embeddings and key_embeddings must have the same width d; received shapes {asked.rows.shape} and {keys.rows.shape}.")
+    keys = as_gallery(key_images, key_labels, key_embeddings, prefix="key_")
+    check_width(asked.rows, keys.rows, ("embeddings", "key_embeddings"))
     return keys
 
 # %% ../nbs/06_plots.ipynb #8ebf7f50
@@ -705,8 +708,8 @@ def draw_neighbours(
     ax.set(xlabel="class of the query, and #row", ylabel="rank of the neighbour")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    frames = [Rectangle((0, 0), 1, 1, fill=False, linewidth=2, **style) for style in (SAME, OTHER)]
-    with_legend_below(ax, handles=frames, labels=["same class", "another class, and which"], ncols=2)
+    named = {"same class": SAME, "another class, and which": OTHER}
+    with_legend_below(ax, {name: Rectangle((0, 0), 1, 1, fill=False, linewidth=2, **style) for name, style in named.items()})
     return ax
 
 # %% ../nbs/06_plots.ipynb #5bd15de3

@@ -113,6 +113,21 @@ def test_ranking_rows_order_keys_as_the_distance(name):
     np.testing.assert_array_equal(order, np.argsort(pairwise(name, QUERY, KEY), axis=1))
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "manhattan"])
+def test_ranking_rows_order_keys_around_a_centre_of_each_class(name):
+    """Among keys of one class, around one of their members, whatever is around the others."""
+    query, key = (ops.convert_to_tensor(x.astype("float32")) for x in (QUERY, KEY))
+    labels, key_labels = np.arange(len(QUERY)) % 2, np.arange(len(KEY)) % 2
+    distance = distances.get(name)
+    query, key = distance.prepare(query), distance.prepare(key)
+    around = tuple(ops.take(key, ops.convert_to_tensor(y), axis=0) for y in (labels, key_labels))  # key 0 or key 1
+    query_rows, key_rows = distance.ranking_rows(query, key, around)
+    ranked, table = array(query_rows @ ops.transpose(key_rows)), pairwise(name, QUERY, KEY)
+    for i, label in enumerate(labels):
+        same = key_labels == label
+        np.testing.assert_array_equal(np.argsort(ranked[i, same]), np.argsort(table[i, same]))
+
+
 def test_own_distance_survives_json():
     stored = json.loads(json.dumps(distances.serialize(Stretched(3.0))))
     for loaded in (distances.deserialize(stored), distances.get(stored)):

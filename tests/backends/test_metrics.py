@@ -174,6 +174,41 @@ def test_nan_is_seen(negative):
     assert all(np.isnan(float(value)) for name, value in metric.result().items() if name != "valid_share")
 
 
+class Counted(Distance):
+    """A euclidean distance that counts the tables that it is asked for."""
+
+    tables = 0
+
+    def call(self, query, key):
+        Counted.tables += 1
+        return ops.sqrt(ops.sum(ops.square(query[:, None] - key[None]), axis=-1))
+
+    def call_paired(self, query, key):
+        return ops.sqrt(ops.sum(ops.square(query - key), axis=1))
+
+
+def test_one_pass_of_mining(monkeypatch):
+    """All six numbers together ask for as many tables as the mining alone."""
+    x, y = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(30, 4)).astype("float32")), np.arange(30) % 5
+    loss, asked = tl.TripletLoss(Counted()), []
+    metric = metrics.TripletMetrics(loss)
+    for look in (lambda: tl.mine_triplets(y, x, distance=Counted()), lambda: metric.update_state(y, x)):
+        monkeypatch.setattr(Counted, "tables", 0)
+        look()
+        asked.append(Counted.tables)
+    assert asked[0] == asked[1] > 0
+
+
+def test_sums_of_half_precision_do_not_overflow():
+    """600 rows in two classes have more than 65504 triplets, the most that float16 can count to."""
+    x = np.random.default_rng(0).normal(size=(600, 4)).astype("float16")
+    metric = metrics.TripletMetrics(tl.TripletLoss("euclidean", "all", "semi-hard", dtype="float16"))
+    metric.update_state(np.arange(600) % 2, ops.convert_to_tensor(x))
+    assert float(metric.result()["valid_share"]) == 1.0
+    assert float(metric.result()["embedding_norm"]) == pytest.approx(np.linalg.norm(x.astype("float64"), axis=1).mean(), rel=1e-3)
+    assert np.isfinite([float(value) for value in metric.result().values()]).all()
+
+
 def test_weights_are_refused():
     with pytest.raises(ValueError, match="not weighted_metrics"):
         metrics.TripletMetrics(tl.TripletLoss()).update_state([0, 0, 1], np.ones((3, 2), "float32"), np.ones(3))
@@ -222,6 +257,24 @@ def test_callback_drives_early_stopping(tmp_path):
     expected, _ = retrieval_by_loops(table, test_y, test_y, (1, 2), own=True)
     np.testing.assert_allclose([history[f"val_{name}"][-1] for name in list(watch.result)[:-1]], expected, atol=1e-6)
     assert (tmp_path / "best.keras").exists()
+
+
+def test_whoever_stands_behind_the_callback_sees_its_numbers(capsys):
+    """Other callbacks, and the progress bar, which Keras puts last."""
+    seen, before = [], []
+    watch = tl.metrics.RetrievalCallback(*data(40, seed=1))
+    behind = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_recall_at_1"]))
+    in_front = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: before.append("val_recall_at_1" in logs))
+    compiled_network(tl.TripletLoss()).fit(*data(), epochs=2, verbose=2, callbacks=[in_front, watch, behind])
+    assert seen[-1] == watch.result["recall_at_1"] and before == [False, False]
+    assert f"val_recall_at_1: {seen[-1]:.4f}" in capsys.readouterr().out
+
+
+def test_whoever_watches_is_warned_of_epochs_without_a_look():
+    watch = tl.metrics.RetrievalCallback(*data(40, seed=1), every=2)
+    stop = keras.callbacks.EarlyStopping("val_recall_at_1", mode="max", patience=5)
+    with pytest.warns(UserWarning, match="val_recall_at_1.*not available"):
+        compiled_network(tl.TripletLoss()).fit(*data(), epochs=2, verbose=0, callbacks=[watch, stop])
 
 
 def test_training_is_the_same_beside_the_callback():

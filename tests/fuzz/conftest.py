@@ -18,14 +18,8 @@ settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """JAX compiles each operation for each shape; what it compiled once need not be made again."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+def compiled(compiled_once):
+    """Every test compiles only what none has compiled before."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,16 +33,3 @@ def without_jit():
     with jax.disable_jit():
         yield
     jax.clear_caches()
-
-
-@pytest.fixture
-def float64():
-    """64 bits on every backend: JAX narrows all numbers to 32 unless told otherwise."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)

@@ -384,6 +384,15 @@ def test_default_loss_and_distances_other_than_euclidean():
         assert title(plots.plot_triplets(ROWS[:12], LABELS[:12], loss)).endswith(f"mean loss {expected:.3g}")
 
 
+def test_a_legend_does_not_squeeze_its_panel():
+    """In a layout, a legend in one line was wider than a third of the figure, and the axes shrank to half an inch."""
+    figure, panels = plt.subplots(2, 3, figsize=(12, 9), layout="constrained")
+    for ax in panels.flat:
+        plots.plot_triplets(ROWS[:, :2], LABELS, ax=ax)
+    figure.canvas.draw()
+    assert min(ax.get_window_extent().width / figure.dpi for ax in panels.flat) > 2.5
+
+
 @pytest.mark.parametrize("n, expected", [(1, 1), (5, 5), (12, 12), (13, 12), (18, 12)])
 def test_anchors_without_being_asked(n, expected):
     ax = plots.plot_triplets(ROWS[:n], LABELS[:n], ax=plain())
@@ -696,7 +705,7 @@ def test_images_that_are_none(images, message):
     ({"queries": [18]}, "queries must be one or more row numbers from 0 to 17"),
     ({"queries": []}, "queries must be one or more row numbers"),
     ({"distance": "cosin"}, "Did you mean 'cosine'"),
-    ({"key_labels": LABELS}, r"must be given together; received key_images=None"),
+    ({"key_labels": LABELS}, "key_images must be given together with key_labels; received key_images=None"),
     ({"key_images": IMAGES, "key_labels": LABELS, "key_embeddings": ROWS[:, :2]}, "embeddings and key_embeddings must have the same width d"),
     ({"key_images": IMAGES, "key_labels": LABELS[1:], "key_embeddings": ROWS}, "key_embeddings and key_labels must have the same length"),
     ({"key_images": IMAGES[1:], "key_labels": LABELS, "key_embeddings": ROWS}, "key_images must have 18 rows"),
