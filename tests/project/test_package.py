@@ -140,6 +140,15 @@ def test_import_from_outside_the_repository(installed, tmp_path, backend, packag
         print(f"\nimport tripletloss after import keras ({backend}): {found['seconds']:.3f} s")
 
 
+def test_what_an_extra_brings_is_named(installed, tmp_path):
+    """Without matplotlib `tripletloss.plots`, and without scikit-learn a search, say what to install."""
+    hidden = "import sys; sys.modules.update({'matplotlib': None, 'matplotlib.pyplot': None, 'sklearn': None, 'sklearn.neighbors': None})"
+    for line in ("tripletloss.plots", "tripletloss.metrics.retrieval_metrics([[0.0], [1.0]], [0, 0])"):
+        child = run("-c", f"{hidden}\nimport tripletloss\n{line}", where=tmp_path, PYTHONPATH=str(installed))
+        extra = "plots" if line.endswith("plots") else "metrics"
+        assert "ImportError" in child.stderr and f"pip install 'tripletloss[{extra}]'" in child.stderr
+
+
 def test_version_is_that_of_the_settings(installed, tmp_path, source):
     settings = ConfigParser()
     settings.read(source / "settings.ini", encoding="utf-8")
