@@ -77,7 +77,7 @@ MUTATIONS = [
     Mutation("losses", 'farthest=rule.positive_mining_strategy == "hard"', 'farthest=rule.positive_mining_strategy != "hard"', "the easiest for the hardest"),
     Mutation("losses", 'farthest=negative_mining_strategy == "easy"', 'farthest=negative_mining_strategy == "hard"', "the farthest for the nearest"),
     Mutation("losses", "zip(strategies, (by_label.positives, by_label.negatives), strict=True)", "zip(strategies, (by_label.negatives, by_label.positives), strict=True)", "triplets miscounted"),
-    Mutation("losses", "beyond = valid & ~in_window(by_label)", "beyond = valid", "small classes counted twice"),
+    Mutation("losses", "own, by_label, (triplets > 0) & ~in_window(by_label))", "own, by_label, triplets > 0)", "small classes counted twice"),
     Mutation("losses", 'labels, embeddings = as_labels(y_true, "y_true"), as_embeddings(y_pred, "y_pred")', 'labels, embeddings = as_labels(ops.cast(ops.cast(y_true, "float32"), "int64"), "y_true"), as_embeddings(y_pred, "y_pred")', "labels go through float32"),
     Mutation("losses", 'base = {"name": self.name, "reduction": self.reduction, "dtype": self.dtype}', 'base = {"name": self.name, "reduction": self.reduction}', "a saved loss forgets its dtype"),
     Mutation("distribution", "tf.reduce_sum(sizes[: context.replica_id_in_sync_group])", "tf.reduce_sum(sizes[: context.replica_id_in_sync_group + 1])", "a replica takes another's rows for its own"),

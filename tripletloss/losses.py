@@ -10,8 +10,8 @@ __all__ = ['AVERAGES', 'FAR_BELOW', 'shortfall', 'hinge', 'softplus', 'check_mar
            'others_of', 'positives_of', 'exact_distances', 'as_pull', 'pull_of_sorted', 'pull_of_any', 'extreme_of',
            'pull_of_one', 'negatives_of_all', 'pull_of_mined', 'pull_of', 'with_broken', 'distances_of_block',
            'finite_rows', 'table_of_block', 'sums_of_block', 'in_tables', 'count_triplets', 'tally_of', 'triplet_loss',
-           'mean_over_valid', 'as_sample_weight', 'Reduce', 'as_keras_asks', 'MetricLoss', 'pool_of',
-           'counted_triplet_loss', 'TripletLoss']
+           'mean_over_valid', 'as_sample_weight', 'Reduce', 'Blank', 'check_no_mask', 'as_keras_asks', 'MetricLoss',
+           'pool_of', 'counted_triplet_loss', 'TripletLoss']
 
 # %% ../nbs/02_losses.ipynb #055974e6
 import math
@@ -669,6 +669,24 @@ class Reduce(keras.losses.Loss):
         """The losses, as they come."""
         return y_pred
 
+# %% ../nbs/02_losses.ipynb #38f25357
+class Blank(keras.losses.Loss):
+    """One 0, to which Keras applies whatever mask the predictions have."""
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Shape (1,); with a mask, what Keras returns has the mask's shape."""
+        return ops.zeros((1,), self.dtype)
+
+
+def check_no_mask(y_pred: Tensor) -> None:
+    """Raise a ValueError if Keras has a mask for the predictions: hidden rows cannot be kept out of the mining."""
+    shape = tuple(Blank(reduction="none")((), y_pred).shape)
+    if shape != (1,):
+        raise ValueError(
+            f"y_pred must have no Keras mask; received one of shape {shape}. Leave hidden rows out before the model, "
+            "or, if all rows are meant, end the mask: embeddings = 1 * embeddings."
+        )
+
 # %% ../nbs/02_losses.ipynb #bb5cb058
 def as_keras_asks(labels: Tensor) -> Tensor:
     """`labels`; as integers where Keras, asking for shapes only, has put averages of labels in their place."""
@@ -702,6 +720,7 @@ class MetricLoss(keras.losses.Loss):
         """The reduced loss of labels (n,) or (n, 1) and embeddings (n, d), with weights (), (n,) or (n, 1)."""
         y_true = as_keras_asks(y_true)
         labels, embeddings = as_labels(y_true, "y_true"), as_embeddings(y_pred, "y_pred")
+        check_no_mask(y_pred)
         check_lengths(labels, embeddings, ("y_true", "y_pred"))
         weight = as_sample_weight(sample_weight, embeddings.shape[0], self.dtype)
         losses = self.call(labels, ops.cast(embeddings, self.dtype))

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from .distances import SNR, Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean, Tensor, as_embeddings, get, zero_rows
-from .losses import Rule, TripletLoss, as_keras_asks, count_triplets, distances_of_triplets, in_tables, in_window
+from .losses import Rule, TripletLoss, as_keras_asks, check_no_mask, count_triplets, distances_of_triplets, in_tables, in_window
 from .losses import loss_of_distances, negatives_of, pool_of, positives_of, pull_of, rows_in_use, table_of_block
 from .mining import Batch, LabelOrder, Triplets, as_labels, check_together, label_order, mine_batch, mine_partners
 from .mining import rows_per_block
@@ -420,6 +420,7 @@ class TripletMetrics(keras.metrics.Metric):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None: pass TripletMetrics in compile(metrics=...), not weighted_metrics.")
         labels, embeddings = as_labels(as_keras_asks(y_true), "y_true"), as_embeddings(y_pred, "y_pred")
+        check_no_mask(y_pred)
         sums, counts = numbers_of(self.loss, labels, embeddings)
         self.sums.assign_add(ops.cast(sums, self.dtype))
         self.counts.assign_add(ops.cast(counts, self.dtype))

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .distances import Distance, Tensor, as_embedding_pair, as_embeddings, get, unknown_name
+from .distances import Distance, Tensor, as_dense, as_embedding_pair, as_embeddings, get, unknown_name
 
 # %% ../nbs/01_mining.ipynb #279b29db
 def as_labels(
@@ -33,18 +33,14 @@ def as_labels(
     Raises
     ------
     ValueError
-        If they are not integers, have a shape other than (n,) or (n, 1), or lose bits in this backend.
+        If they are no dense integers, have a shape other than (n,) or (n, 1), or lose bits in this backend.
     """
-    try:
-        tensor = ops.convert_to_tensor(labels)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} must be integers of shape (n,) or (n, 1); received {labels!r}.") from error
+    tensor = as_dense(labels, name, "integers of shape (n,) or (n, 1)")
     shape, dtype = tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype)
     if "int" not in dtype or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] not in (1, None)):
-        one_hot = " For one-hot labels pass ops.argmax(labels, axis=1)." if len(shape) == 2 and shape[1] != 1 else ""
-        raise ValueError(
-            f"{name} must be integers of shape (n,) or (n, 1); received shape {shape} and dtype {dtype}.{one_hot}"
-        )
+        hint = " For one-hot labels pass ops.argmax(labels, axis=1)." if len(shape) == 2 and shape[1] != 1 else ""
+        hint += " Labels come first, embeddings second." if len(shape) == 2 and "float" in dtype else ""
+        raise ValueError(f"{name} must be integers of shape (n,) or (n, 1); received shape {shape} and dtype {dtype}.{hint}")
     if isinstance(labels, np.ndarray) and not np.can_cast(labels.dtype, dtype):
         check_nothing_lost(labels, dtype, name)
     tensor = ops.reshape(tensor, (-1,))  # a tensor of this graph: TensorFlow's gradients stumble over those of outside
@@ -587,7 +583,7 @@ def best_of_class(
     def best(block: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor]:
         own, of_query, rows = block
         positives = (of_query[:, None] == labels[None]) & (own[:, None] != columns[None])
-        return (ops.cast(choose(rows @ keys, positives)[0], "int32"),)
+        return (ops.take(columns, choose(rows @ keys, positives)[0]),)
 
     return in_blocks(best, (own, batch.query_labels, rows), rows_per_block(ops.shape(rows)[0], ops.shape(columns)[0]))[0]
 
@@ -617,7 +613,7 @@ def mine_batch(
     rows = own, batch.query_labels, query_rows
     by_label = label_order(batch.query_labels, batch.key_labels, own)
     if is_tiled(search.columns.shape[0]):
-        positive, negative = look_twice(search, rows, by_label)
+        positive, negative = (ops.take(search.columns, column) for column in look_twice(search, rows, by_label))
     else:
         size = rows_per_block(ops.shape(own)[0], search.columns.shape[0])
         positive, negative = in_blocks(lambda block: look_at_all(search, block), rows, size)
@@ -699,4 +695,4 @@ def mine_partners(
     there = there & ((by_label.positives <= WINDOW) & (by_label.negatives > 0))[:, None]
     size = rows_per_block(ops.shape(columns)[0], ops.shape(search.columns)[0])
     (negatives,) = in_blocks(lambda block: negatives_of_partners(search, block), (batch.query_labels, query_rows, columns, there), size)
-    return Triplets(columns, negatives, there)
+    return Triplets(columns, ops.take(search.columns, negatives), there)

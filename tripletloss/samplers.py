@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from .mining import as_labels
+
 # %% ../nbs/04_samplers.ipynb #650f404b
 class Deck:
     """A deck that deals its items in random order, each once before any comes twice.
@@ -56,7 +58,7 @@ def check_labels(
     Raises
     ------
     ValueError
-        If their shape is another, or they are not integers.
+        If their shape is another, they are not integers, or the backend has no integers so wide.
     """
     labels = np.asarray(y)
     if labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
@@ -69,6 +71,7 @@ def check_labels(
             f"{name} must be integer labels; received dtype {labels.dtype}. "
             f"np.unique({name}, return_inverse=True)[1] numbers names and other values."
         )
+    as_labels(labels.reshape(-1), name)  # JAX would cut what it cannot hold before a loss sees it
     return labels.reshape(-1)
 
 

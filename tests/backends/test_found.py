@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 from on_backend import BACKEND, array, grad
 from reference import STRATEGIES, WITH_ALL, pairwise
 
@@ -46,3 +47,23 @@ def test_no_explicit_triplets(swap):
     """PyTorch has no minimum of nothing."""
     none = np.zeros((0, 3), "float32")
     assert array(tl.triplet_margin_loss(none, none, none, swap=swap)).shape == (0,)
+
+
+class Uneven(tl.distances.Distance):
+    """The same key in a later column comes out a little nearer: so may a matrix product, whose last columns go another way."""
+
+    def call(self, query, key):
+        table = ops.abs(query - ops.transpose(key))
+        return table - 1e-3 * ops.cast(ops.arange(ops.shape(key)[0]), table.dtype)
+
+
+@pytest.mark.parametrize("positive, negative", [("easy", "hard"), ("hard", "semi-hard"), ("all", "hard")])
+def test_a_filler_that_comes_out_nearer_stands_for_its_key(positive, negative):
+    """Rows of 257 keys are filled up to whole tiles with the first; once one of the fillers was chosen, and no key has its number."""
+    labels, x = np.arange(257) % 2, np.zeros((257, 1), "float32")
+    labels[0], x[2::2] = 1, 5.0
+    strategies = {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
+    if positive != "all":
+        for chosen in tl.mine_triplets(labels, x, distance=Uneven(), **strategies)[:2]:
+            assert array(chosen).min() >= 0 and array(chosen).max() < 257
+    assert np.isfinite(array(tl.triplet_loss(labels, x, distance=Uneven(), **strategies))).all()

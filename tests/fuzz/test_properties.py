@@ -129,7 +129,7 @@ def test_equals_the_loops_in_64_bits(batch, loss, limits):
 
 
 @given(batch=batches_of(), loss=LOSSES, limits=LIMITS, unknown=st.booleans())
-@times(0.1)
+@times(0.1 if BACKEND != "torch" else 0.04)  # tracing takes PyTorch half a minute
 def test_compiled(batch, loss, limits, unknown):
     """As each backend compiles it; on TensorFlow with a known number of rows under XLA, or in a graph that knows none."""
     keys = batch.all_keys[1]
@@ -180,8 +180,17 @@ def exact_batches(**keywords):
     return batches_of(recipes=whole_numbers, **keywords)
 
 
+def knows_who_is_active(batch, loss):
+    """Whether 32 bits tell a loss above 0 from none: not softplus(-90), nor a margin of 1e-30 between equal distances."""
+    if loss.soft_margin:
+        table = pairwise(loss.distance, batch.x, batch.all_keys[1])
+        return not table.size or np.ptp(table) < 80
+    return loss.margin == 0 or loss.margin > 1e-3
+
+
 def loops(batch, loss):
     """What the loops make of a batch: losses, and who is valid."""
+    assume(loss.average != "active" or knows_who_is_active(batch, loss))
     names = {"positive": loss.positive, "negative": loss.negative, "remove_diagonal": batch.remove_diagonal}
     margins = {"name": loss.distance, "soft_margin": loss.soft_margin, "margin": loss.margin, "average": loss.average}
     return triplet_losses(*batch.arguments, **names, **margins)
