@@ -47,11 +47,11 @@ def as_embeddings(
     Raises
     ------
     ValueError
-        If they are no dense tensor, have a rank other than 2 or no column, or are not floats.
+        If they are no dense tensor, have a rank other than 2, no column or (in a graph) who knows how many, or are not floats.
     """
     embeddings = as_dense(embeddings, name, "floats of shape (n, d)")
     shape, dtype = tuple(embeddings.shape), keras.backend.standardize_dtype(embeddings.dtype)
-    if len(shape) != 2 or shape[1] == 0 or "float" not in dtype:
+    if len(shape) != 2 or not shape[1] or "float" not in dtype:
         raise ValueError(f"{name} must be floats of shape (n, d); received shape {shape} and dtype {dtype}.")
     return embeddings if dtype in ("float32", "float64") else ops.cast(embeddings, "float32")
 

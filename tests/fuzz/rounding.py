@@ -237,7 +237,9 @@ def choices(question, pairs, i):
         return []
     rank, errors = pairs.rank[i], pairs.table.rank[i]
     of_same = pairs.direct.rank[i]
-    if len(same) > question.window and pairs.around is not None:  # then they are compared by products around a member of the class
+    if len(same) > question.window and question.negative == "all":  # then they are compared in the table of all keys
+        of_same = errors
+    elif len(same) > question.window and pairs.around is not None:  # by products around a member of the class
         of_same = of_same + pairs.around[i, :, members(question, i)].max(axis=0)
 
     def negatives(low, high):
