@@ -264,25 +264,6 @@ def test_graph_that_knows_no_batch_size(distance):
         assert gradient.shape == (n, 3)
 
 
-def test_keras_still_divides_by_what_the_loss_relies_on():
-    """A canary: Keras's means divide by the number of losses, or by the sum of the weights.
-
-    `TripletLoss` scales its losses so that this mean is the one over valid anchors. Were Keras to divide by
-    something else, this test would say so before users' losses did.
-    """
-
-    class Given(keras.losses.Loss):
-        def call(self, y_true, y_pred):
-            return y_pred
-
-    values = np.array([1, 2, 0, 5], "float32")
-    for reduction, expected in (("sum_over_batch_size", 2), ("mean", 2), ("sum", 8), ("mean_with_sample_weight", 2)):
-        assert float(Given(reduction=reduction)(values, values)) == pytest.approx(expected)
-    weight = np.array([1, 1, 0, 2], "float32")
-    assert float(Given(reduction="mean_with_sample_weight")(values, values, weight)) == pytest.approx(13 / 4)
-    assert float(Given()(values, values, weight)) == pytest.approx(13 / 4)
-
-
 # Saving.
 
 OWN_DISTANCE = '''

@@ -138,7 +138,7 @@ def test_sparse_and_ragged_are_refused(loss):
 
 def test_uint64_is_refused_where_the_backend_does_not_have_it():
     if BACKEND == "torch":
-        with pytest.raises(ValueError, match="y_true must be integers .* received shape .* dtype uint64, which is no tensor of this backend"):
+        with pytest.raises(ValueError, match=r"y_true must be integers .* received shape .* dtype uint64, which is no tensor of this backend"):
             tl.TripletLoss()(Y.astype("uint64"), X)
         return
     assert float(tl.TripletLoss("euclidean")(Y.astype("uint64"), X)) == pytest.approx(mean_loss(Y, X, name="euclidean"), rel=1e-5)

@@ -1,0 +1,137 @@
+"""What the package relies on without any documentation's word: these tests say so when it changes, before users' numbers do."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from on_backend import BACKEND, array, compiled
+
+import tripletloss as tl
+
+
+class Given(keras.losses.Loss):
+    """Losses that are computed already."""
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def test_keras_still_divides_by_what_the_loss_relies_on():
+    """Keras's means divide by the number of losses, or by the sum of the weights.
+
+    `TripletLoss` scales its losses so that this mean is the one over valid anchors. Were Keras to divide by
+    something else, this test would say so before users' losses did.
+    """
+    values = np.array([1, 2, 0, 5], "float32")
+    for reduction, expected in (("sum_over_batch_size", 2), ("mean", 2), ("sum", 8), ("mean_with_sample_weight", 2)):
+        assert float(Given(reduction=reduction)(values, values)) == pytest.approx(expected)
+    weight = np.array([1, 1, 0, 2], "float32")
+    assert float(Given(reduction="mean_with_sample_weight")(values, values, weight)) == pytest.approx(13 / 4)
+    assert float(Given()(values, values, weight)) == pytest.approx(13 / 4)
+
+
+def test_a_sum_never_loses_nan():
+    """Mining trusts a row of the table whose sum is finite. (A maximum may lose NaN under XLA.)"""
+    for width in (5, 64, 1000):
+        for place in (0, width // 2, width - 1):
+            row = np.arange(width, dtype="float32")[None]
+            row[0, place] = np.nan
+            for total in (ops.sum, compiled(lambda x: ops.sum(x, axis=1))):
+                assert np.isnan(array(total(ops.convert_to_tensor(row)))).all()
+
+
+def test_the_losses_of_an_empty_batch_add_up_to_0():
+    """Keras hands them back unreduced, and `MetricLoss` adds them up; a mean over nothing would be NaN."""
+    nothing = np.zeros(0, "float32")
+    assert float(ops.sum(Given()(nothing, nothing))) == 0
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_mask_shows_in_what_a_loss_of_shape_1_becomes(masked):
+    """`check_no_mask`: without a mask (1,) stays (1,), and with one it takes the mask's shape, in `fit` as well."""
+    shapes = []
+
+    class Watched(keras.losses.Loss):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            shapes.append(tuple(tl.losses.Blank(reduction="none")((), y_pred).shape))
+            return ops.sum(y_pred)
+
+    first = [keras.layers.Masking(-1.0)] if masked else []
+    model = keras.Sequential([keras.Input((3,)), *first, keras.layers.Dense(3)])
+    model.compile("sgd", Watched())
+    model.fit(np.ones((4, 3), "float32"), np.arange(4) // 2, verbose=0)
+    assert any(shape in ((4,), (None,)) for shape in shapes) == masked
+    assert masked or set(shapes) == {(1,)}
+
+
+def test_a_dense_tensor_is_itself_without_gaps():
+    """`as_dense` takes whatever comes back changed for sparse or ragged."""
+    for x in (np.ones((2, 3), "float32"), keras.Variable(np.ones((2, 3), "float32"))):
+        tensor = ops.convert_to_tensor(x)
+        assert ops.convert_to_tensor(tensor, sparse=False, ragged=False) is tensor
+    compiled(lambda x: tl.distances.as_dense(x, "x", "floats"))(ops.ones((2, 3)))
+
+
+def test_keras_hands_labels_to_a_loss_as_they_are():
+    """`Loss.__call__` casts them to floats; what calls it does not, so that a loss with its own `__call__` gets integers."""
+    seen = []
+
+    class Watched(keras.losses.Loss):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            seen.append(keras.backend.standardize_dtype(y_true.dtype))
+            return ops.sum(y_pred)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile("sgd", Watched())
+    model.fit(np.ones((4, 3), "float32"), np.arange(4, dtype="int32"), verbose=0)
+    assert seen[-1] == "int32"
+
+
+def test_what_a_callback_puts_into_the_logs_reaches_those_behind_it():
+    """`RetrievalCallback` stands before EarlyStopping, and History behind both."""
+
+    class Puts(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_found"] = float(epoch)
+
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_found"]))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    x = np.ones((4, 3), "float32")
+    history = model.fit(x, x, epochs=2, verbose=0, callbacks=[Puts(), watch]).history
+    assert seen == history["val_found"] == [0.0, 1.0]
+
+
+def test_a_metric_may_be_several_numbers():
+    """`TripletMetrics.result` returns a dict, which Keras spreads over the logs."""
+
+    class Two(keras.metrics.Metric):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            pass
+
+        def result(self):
+            return {"one": ops.ones(()), "two": 2 * ops.ones(())}
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse", metrics=[Two()])
+    x = np.ones((4, 3), "float32")
+    assert {"one": 1.0, "two": 2.0}.items() <= model.evaluate(x, x, verbose=0, return_dict=True).items()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
+def test_keras_asks_a_strategy_for_shapes_with_averages_for_labels():
+    """`is_shape_probe`: only there may labels be floats. The question itself is asked in test_distribution.py."""
+    import tensorflow as tf
+
+    assert not tl.distribution.is_shape_probe()
+    assert not tf.function(lambda: tf.constant(tl.distribution.is_shape_probe()))()
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's flags")
+def test_torch_tells_what_is_sparse_or_nested():
+    import torch
+
+    x = torch.eye(3)
+    assert x.to_sparse().is_sparse and x.to_sparse_csr().is_sparse_csr and torch.nested.nested_tensor([x[0], x[0, :2]]).is_nested
+    assert not (x.is_sparse or x.is_sparse_csr or x.is_nested)
