@@ -1,6 +1,7 @@
 """What the package is made from and with: actions in the workflows, requirements and their licences, no network."""
 
 import re
+import runpy
 from configparser import ConfigParser
 from importlib.metadata import distribution
 
@@ -125,6 +126,16 @@ def test_actions_are_pinned_to_a_commit(root):
 
 def test_installed_distributions_agree_with_each_other():
     run_together([["-m", "pip", "--disable-pip-version-check", "check"]], seconds=120)
+
+
+def test_lowest_versions_that_are_tested_are_the_bounds(settings, root):
+    """Each bound is a plain `>=`, the same wherever the name stands, and `make test-lowest` installs just that."""
+    lists = [name for name in settings if name.endswith("requirements") and name != "dev_requirements"]
+    bounds = {line for name in lists for line in settings[name].split()}
+    assert [line for line in bounds if not re.fullmatch(r"[\w-]+>=[\d.]+", line)] == []
+    tested = runpy.run_path(str(root / "tools" / "lowest.py"))["lowest"](root / "settings.ini")
+    assert {line.replace("==", ">=") for line in tested} == bounds
+    assert len({Requirement(line).name for line in tested}) == len(tested)
 
 
 def test_licences_of_what_is_needed_are_permissive(settings):
