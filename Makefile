@@ -63,6 +63,9 @@ test-lowest: $(BACKENDS:%=.venv-lowest/backend-%)  ## the lowest versions that s
 	set -e; for backend in $(BACKENDS); do \
 	    echo "== $$backend"; KERAS_BACKEND=$$backend .venv-lowest/bin/python -m pytest $(WORKERS) tests/backends; \
 	done
+	@echo "== plots and demo"
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m pytest $(WORKERS) tests/project/test_plots.py
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m tripletloss.demo --output build/demo-lowest.png
 
 # A number for make; the shell's own SECONDS is not exported.
 SECONDS ?= 600
