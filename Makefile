@@ -11,6 +11,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONHASHSEED ?= 0
 bin := .venv/bin
 
+# Half a file must not count as made.
+.DELETE_ON_ERROR:
 .PHONY: demo test test-lowest fuzz mutations notebooks readme docs bench bench-full clean
 
 .venv/python:
