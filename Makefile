@@ -5,13 +5,15 @@ BACKENDS ?= tensorflow jax
 TORCH    ?= torch==2.13.0
 # Tests run side by side, a process for each core; WORKERS= for one after the other.
 WORKERS  ?= -n auto --dist loadgroup
-# For TensorFlow Addons in the benchmark, which ended with Python 3.11.
+# The lowest Python; also that of the last TensorFlow Addons, in the benchmark.
 PYTHON311 ?= python3.11
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONHASHSEED ?= 0
 bin := .venv/bin
 
-.PHONY: demo test fuzz mutations notebooks readme docs bench bench-full clean
+# Half a file must not count as made.
+.DELETE_ON_ERROR:
+.PHONY: demo test test-lowest fuzz mutations notebooks readme docs bench bench-full clean
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tripletloss needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
@@ -47,6 +49,25 @@ test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of i
 	done
 	@echo "== notebooks, documents and packages"
 	KERAS_BACKEND=tensorflow $(bin)/python -m pytest $(WORKERS) tests/project
+
+# The constraints come from the bounds themselves, so that the two cannot fall out of step.
+.venv-lowest/constraints.txt: settings.ini tools/lowest.py
+	$(PYTHON311) -m venv .venv-lowest
+	.venv-lowest/bin/python tools/lowest.py > $@
+
+# A backend is a package of its name; tensorflow is required anyway.
+.venv-lowest/backend-%: .venv-lowest/constraints.txt setup.py
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< \
+	    --editable '.[metrics,plots,demo]' $* pytest pytest-xdist hypothesis
+	touch $@
+
+test-lowest: $(BACKENDS:%=.venv-lowest/backend-%)  ## the lowest versions that settings.ini admits, on the lowest Python
+	set -e; for backend in $(BACKENDS); do \
+	    echo "== $$backend"; KERAS_BACKEND=$$backend .venv-lowest/bin/python -m pytest $(WORKERS) tests/backends; \
+	done
+	@echo "== plots and demo"
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m pytest $(WORKERS) tests/project/test_plots.py
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m tripletloss.demo --output build/demo-lowest.png
 
 # A number for make; the shell's own SECONDS is not exported.
 SECONDS ?= 600
@@ -107,4 +128,4 @@ bench-full: .venv-bench/ready .venv-addons/ready  ## all sizes, and what the pee
 	$(peers)
 
 clean:
-	rm -rf .venv .venv-bench .venv-addons _proc _docs build dist *.egg-info
+	rm -rf .venv .venv-lowest .venv-bench .venv-addons _proc _docs build dist *.egg-info
