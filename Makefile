@@ -43,9 +43,11 @@ bin := .venv/bin
 demo: .venv/demo  ## train on handwritten digits, then ask for nearest neighbours
 	$(bin)/python -m tripletloss.demo --output build/demo.png
 
+# Processes side by side, each with a thread: PyTorch's would wait for each other.
+test test-lowest: export OMP_NUM_THREADS = 1
 test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of its own, then the project
 	set -e; for backend in $(BACKENDS); do \
-	    echo "== $$backend"; KERAS_BACKEND=$$backend $(bin)/python -m pytest $(WORKERS) tests/backends; \
+	    echo "== $$backend"; KERAS_BACKEND=$$backend $(bin)/python -m pytest $(WORKERS) tests/backends tests/fuzz; \
 	done
 	@echo "== notebooks, documents and packages"
 	KERAS_BACKEND=tensorflow $(bin)/python -m pytest $(WORKERS) tests/project

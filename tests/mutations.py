@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROPERTIES = ["tests/fuzz"]
 TESTS = {
     "distances": ["tests/backends/test_distances.py", *PROPERTIES],
-    "mining": ["tests/backends/test_mining.py", *PROPERTIES],
-    "losses": ["tests/backends/test_semantics.py", *PROPERTIES, "tests/backends/test_losses.py", "tests/backends/test_keras.py"],
+    "mining": ["tests/backends/test_mining.py", "tests/backends/test_found.py", "tests/backends/test_trained.py", *PROPERTIES],
+    "losses": [f"tests/backends/test_{name}.py" for name in ("semantics", "losses", "keras", "precision", "found")] + PROPERTIES,
     "distribution": ["tests/backends/test_distribution.py"],
 }
 SECONDS = 600  # what takes longer was caught in a loop without end
@@ -61,6 +61,8 @@ MUTATIONS = [
     Mutation("mining", "    table = ops.where(negatives & (table < np.inf), table, -np.inf)", "    table = ops.where(table < np.inf, table, -np.inf)", "positives among the semi-hard negatives of a pair"),
     Mutation("mining", "there = there & ((by_label.positives <= WINDOW)", "there = there & ((by_label.positives < WINDOW)", "a class that just fills the window is left out"),
     Mutation("mining", "ranks(ops.concatenate([key_labels, labels]))[m:]", "ranks(ops.concatenate([key_labels, labels]))[n:]", "queries and keys mixed up"),
+    Mutation("mining", "(ops.take(search.columns, column) for column in look_twice(search, rows, by_label))", "look_twice(search, rows, by_label)", "a filler is no key"),
+    Mutation("losses", "    if shape != (1,):\n", "    if False:\n", "a mask goes unseen"),
     Mutation("losses", "ops.relu(shortfall(positive_distance, negative_distance) + margin)", "ops.relu(shortfall(positive_distance, negative_distance) - margin)", "the margin's sign"),
     Mutation("losses", "ops.softplus(shortfall(positive_distance, negative_distance))", "ops.softplus(shortfall(negative_distance, positive_distance))", "positive and negative swapped"),
     Mutation("losses", "distance.call_paired(positive, negative)", "distance.call_paired(anchor, negative)", "a swap that swaps nothing"),

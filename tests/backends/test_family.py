@@ -167,7 +167,7 @@ def test_gradient_of_each_distance(distance, positive, negative, float64):
     np.testing.assert_allclose(gradient, central_differences(by_loops, x), rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "hard"), ("all", "semi-hard"), ("all", "all")])
+@pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "hard"), ("all", "semi-hard"), ("all", "all")][EVERY])
 def test_blocks_and_compilation_change_nothing(positive, negative, monkeypatch, float64):
     labels, x = batch(50, 2)
     labels[20:] = np.arange(30) // 3 + 5  # some beyond the window, some within

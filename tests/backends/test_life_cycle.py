@@ -75,8 +75,8 @@ print("RESULT" + json.dumps([keras.backend.backend(), model.evaluate(data["x"], 
 """
 
 
-@pytest.mark.parametrize("other", [name for name in ("tensorflow", "jax", "torch") if name != BACKEND])
-def test_saved_here_and_loaded_on_another_backend(other, tmp_path, root):
+def test_saved_here_and_loaded_on_another_backend(tmp_path, root):
+    other = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
     if importlib.util.find_spec(other) is None:
         pytest.skip(f"{other} is not installed")
     model = trained(tl.TripletLoss("manhattan", "easy", "hard", margin=0.7))

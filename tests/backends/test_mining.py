@@ -393,12 +393,12 @@ def test_fewer_keys_than_queries_without_the_diagonal(m):
     assert_mined(mined(MANY_Y, MANY_X, keys, distance="euclidean", remove_diagonal=True), expected)
 
 
-# Short rows and tiles, few members of a class and many. JAX compiles each anew: it gets some of each.
+# Short rows and tiles, few members of a class and many.
 TRAINED = list(
     itertools.product(
         ["euclidean", "squared_euclidean", "cosine", "snr"], POSITIVES, [1e-3, 1e-4, 1e-5], [(8, 4), (80, 4), (4, 30), (10, 30)]
     )
-)[:: 1 if BACKEND != "jax" else 7]
+)
 
 
 @pytest.mark.parametrize("distance, positive, spread, size", TRAINED)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from on_backend import BACKEND, array, grad
+from on_backend import array, grad
 from reference import NEGATIVES, POSITIVES, mine, pairwise
 
 import tripletloss as tl
@@ -31,7 +31,7 @@ def gradient_by_hand(labels, x, positive, negative, margin):
 
 
 @pytest.mark.parametrize("spread", [1e-2, 1e-3, 1e-4])
-@pytest.mark.parametrize("positive, negative", [(p, n) for p in POSITIVES for n in NEGATIVES][:: 1 if BACKEND != "jax" else 5])
+@pytest.mark.parametrize("positive, negative", [(p, n) for p in POSITIVES for n in NEGATIVES])
 @pytest.mark.parametrize("size", [(8, 4), (4, 30)])
 def test_gradient_in_the_trained_regime(size, positive, negative, spread):
     """Within 1 %, where the peers are 27 to 56 % off: they choose the wrong positive."""
