@@ -58,7 +58,7 @@ def check_labels(
     Raises
     ------
     ValueError
-        If their shape is another, they are not integers, or the backend has no integers so wide.
+        If their shape is another, or they are not integers.
     """
     labels = np.asarray(y)
     if labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
@@ -71,7 +71,6 @@ def check_labels(
             f"{name} must be integer labels; received dtype {labels.dtype}. "
             f"np.unique({name}, return_inverse=True)[1] numbers names and other values."
         )
-    as_labels(labels.reshape(-1), name)  # JAX would cut what it cannot hold before a loss sees it
     return labels.reshape(-1)
 
 
@@ -178,13 +177,15 @@ class PKBatches(keras.utils.PyDataset):
     seed : non-negative integer; None draws one, kept in the attribute `seed`.
     kwargs : workers, use_multiprocessing and max_queue_size, as for `keras.utils.PyDataset`.
 
-    A ValueError names the argument that is not as described, also if y has fewer than P classes.
+    A ValueError names the argument that is not as described, also if y has fewer than P classes,
+    or is wider than the backend's integers.
     """
 
     def __init__(self, x: Any, y: Any, classes_per_batch: int = 8, examples_per_class: int = 4, *,
                  batches_per_epoch: int | None = None, augment: Callable | None = None, seed: int | None = None, **kwargs: Any):  # fmt: skip
         super().__init__(**kwargs)
         self.labels, self.augment = check_labels(y), augment
+        as_labels(self.labels, "y")  # JAX would cut what it cannot hold before a loss sees it
         self.source = as_source(x, len(self.labels))
         self.seed = np.random.SeedSequence().entropy if seed is None else check_count("seed", seed, 0)
         self.dealer = PKDealer(self.labels, classes_per_batch, examples_per_class, np.random.default_rng(self.seed))

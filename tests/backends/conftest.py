@@ -6,23 +6,24 @@ from collections import defaultdict
 import keras
 import pytest
 
-CASES = 12  # of one test, on JAX
+def most_cases(name):
+    """How many cases of a test are run: JAX compiles each way through the code anew, and tracing takes PyTorch long."""
+    if keras.backend.backend() == "jax" and "refuse" not in name:  # what is refused is not compiled
+        return 12
+    return 2 if keras.backend.backend() == "torch" and "compil" in name else None
 
 
 def pytest_collection_modifyitems(config, items):
-    """JAX compiles each way through the code anew: of a test's many cases it gets a dozen, drawn by lot, the same each time.
-
-    With EVERY_CASE=1 in the environment it gets all.
-    """
-    if keras.backend.backend() != "jax" or os.environ.get("EVERY_CASE"):
+    """Of a test's many cases some, drawn by lot, the same each time; with EVERY_CASE=1 in the environment all."""
+    if os.environ.get("EVERY_CASE"):
         return
     tests = defaultdict(list)
     for item in items:
         tests[item.nodeid.partition("[")[0]].append(item)
     left_out = set()
     for name, cases in tests.items():
-        if len(cases) > CASES and "refuse" not in name:  # what is refused is not compiled
-            left_out |= {*cases} - {*random.Random(name).sample(cases, CASES)}
+        if (most := most_cases(name)) and len(cases) > most:
+            left_out |= {*cases} - {*random.Random(name).sample(cases, most)}
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=list(left_out))
 
