@@ -6,6 +6,7 @@ from collections import defaultdict
 import keras
 import pytest
 
+
 def most_cases(name):
     """How many cases of a test are run: JAX compiles each way through the code anew, and tracing takes PyTorch long."""
     if keras.backend.backend() == "jax" and "refuse" not in name:  # what is refused is not compiled

@@ -64,6 +64,11 @@ def test_worked_numbers_of_a_batch(x, y, distance, positive, negative, soft, exp
     )
     loss = tl.TripletLoss(distance, positive, negative, soft_margin=soft)
     assert float(loss(y, x)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("x, y, distance, positive, negative, soft, expected", BATCH)
+def test_worked_numbers_of_a_batch_compiled(x, y, distance, positive, negative, soft, expected):
+    loss, y = tl.TripletLoss(distance, positive, negative, soft_margin=soft), np.array(y)
     fast = compiled(lambda x: loss(y, x))
     assert float(fast(ops.convert_to_tensor(x, "float32"))) == pytest.approx(expected, abs=1e-6)
 
@@ -75,6 +80,11 @@ def test_worked_numbers_of_all_triplets(x, y, positive, negative, average, expec
     assert losses.sum() / max(valid.sum(), 1) == pytest.approx(expected, abs=1e-6)
     loss = tl.TripletLoss("euclidean", positive, negative, average=average)
     assert float(loss(y, x)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("x, y, positive, negative, average, expected", FAMILY)
+def test_worked_numbers_of_all_triplets_compiled(x, y, positive, negative, average, expected):
+    loss, y = tl.TripletLoss("euclidean", positive, negative, average=average), np.array(y)
     fast = compiled(lambda x: loss(y, x))
     assert float(fast(ops.convert_to_tensor(x, "float32"))) == pytest.approx(expected, abs=1e-6)
 
