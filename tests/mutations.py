@@ -22,7 +22,7 @@ PROPERTIES = ["tests/fuzz"]
 TESTS = {
     "distances": ["tests/backends/test_distances.py", *PROPERTIES],
     "mining": ["tests/backends/test_mining.py", "tests/backends/test_found.py", "tests/backends/test_trained.py", *PROPERTIES],
-    "losses": [f"tests/backends/test_{name}.py" for name in ("semantics", "losses", "keras", "precision", "found")] + PROPERTIES,
+    "losses": [f"tests/backends/test_{name}.py" for name in ("semantics", "losses", "keras", "family", "precision", "found")] + PROPERTIES,
     "distribution": ["tests/backends/test_distribution.py"],
 }
 SECONDS = 600  # what takes longer was caught in a loop without end

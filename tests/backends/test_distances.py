@@ -206,6 +206,13 @@ def test_pair_of_close_points_keeps_its_digits(name):
     np.testing.assert_allclose(array(distances.get(name).paired(query, key)), paired(name, query, key), rtol=tolerance)
 
 
+@pytest.mark.parametrize("name", ["cosine", "euclidean", "squared_euclidean", "manhattan", "snr"])
+def test_a_row_is_0_from_itself(name):
+    """A peer adds 1e-6 to every difference: 2.3e-5 at 512 coordinates."""
+    x = np.random.default_rng(4).normal(size=(8, 512)).astype("float32")
+    np.testing.assert_array_equal(array(distances.get(name).paired(x, x)), 0)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
 def test_cosine_has_no_scale(scale):
     query, key = (QUERY * scale).astype("float32"), (KEY * scale).astype("float32")
