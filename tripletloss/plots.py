@@ -37,14 +37,14 @@ from .samplers import check_count, check_rows
 
 # %% ../nbs/06_plots.ipynb #e14408da
 def rows_and_labels(
-    embeddings: Tensor,  # (n, d) finite floats, n and d at least 1
+    embeddings: Tensor,  # (n, d) finite floats, n at least 1
     labels: Tensor,  # (n,) or (n, 1) integers
     prefix: str = "",  # how the error messages call them: before embeddings and labels
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, d) and (n,)
-    """Check embeddings and labels as `as_labelled_rows`; ValueError also if there is no row, or the rows have no columns."""
+    """Check embeddings and labels as `as_labelled_rows`; ValueError also if there is no row."""
     rows, labels = as_labelled_rows(embeddings, labels, (f"{prefix}embeddings", f"{prefix}labels"))
-    if not rows.size:
-        raise ValueError(f"{prefix}embeddings must have at least one row and one column; received shape {rows.shape}.")
+    if not len(rows):
+        raise ValueError(f"{prefix}embeddings must have at least one row; received shape {rows.shape}.")
     return rows, labels
 
 

@@ -10,7 +10,7 @@ import pytest
 def most_cases(name):
     """How many cases of a test are run: JAX compiles each way through the code anew, and tracing takes PyTorch long."""
     if keras.backend.backend() == "jax" and "refuse" not in name:  # what is refused is not compiled
-        return 12
+        return 6
     return 2 if keras.backend.backend() == "torch" and "compil" in name else None
 
 

@@ -11,7 +11,7 @@ COMMON = {
     # Drawing rows is cheap, but one call of an eager backend is not.
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 }
-EXAMPLES = {"torch": 25, "tensorflow": 12, "jax": 4}[keras.backend.backend()]
+EXAMPLES = {"torch": 25, "tensorflow": 12, "jax": 2}[keras.backend.backend()]
 settings.register_profile("quick", derandomize=True, max_examples=EXAMPLES, **COMMON)
 settings.register_profile("long", max_examples=400, **COMMON)
 settings.load_profile("quick")

@@ -180,8 +180,8 @@ REFUSED = {
     "float labels": (ROWS, LABELS / 2, r"labels must be integer labels; received dtype float64"),
     "one-hot labels": (ROWS, np.eye(18, dtype=int), r"labels must be integer labels of shape \(n,\) or \(n, 1\); received shape \(18, 18\)"),
     "names": (ROWS, [f"class {label}" for label in LABELS], r"labels must be integer labels; received dtype <U"),
-    "no rows": (ROWS[:0], LABELS[:0], r"embeddings must have at least one row and one column; received shape \(0, 5\)"),
-    "no columns": (ROWS[:, :0], LABELS, r"embeddings must have at least one row and one column; received shape \(18, 0\)"),
+    "no rows": (ROWS[:0], LABELS[:0], r"embeddings must have at least one row; received shape \(0, 5\)"),
+    "no columns": (ROWS[:, :0], LABELS, r"embeddings must be floats of shape \(n, d\); received shape \(18, 0\)"),
 }
 
 
