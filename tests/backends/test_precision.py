@@ -140,7 +140,7 @@ def trained(policy):
     try:
         keras.utils.set_random_seed(0)
         network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, "relu"), tl.layers.L2Embedding(8)])
-        network.compile(keras.optimizers.Adam(0.01), tl.TripletLoss(margin=0.5), jit_compile=False)
+        network.compile(keras.optimizers.Adam(0.01), tl.TripletLoss(margin=0.5), jit_compile=BACKEND == "jax")
         losses = network.fit(tl.samplers.PKBatches(x[:1000], y[:1000], 10, 8, seed=0), epochs=4, verbose=0).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
