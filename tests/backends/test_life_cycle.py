@@ -162,7 +162,7 @@ def test_several_threads_share_a_loss():
 
 
 def test_one_trace_for_all_batch_sizes():
-    """A graph of TensorFlow's is traced once for batches of any size, and `fit` traces no more for this loss than for Keras's own."""
+    """A graph of TensorFlow's is traced once for batches of any size, and `fit` does not trace each size anew."""
     if BACKEND != "tensorflow":
         pytest.skip("JAX compiles each shape by its nature, and PyTorch does not trace")
     import tensorflow as tf
