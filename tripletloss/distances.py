@@ -47,7 +47,7 @@ def as_embeddings(
     Raises
     ------
     ValueError
-        If they are no dense tensor, have a rank other than 2, no column or (in a graph) who knows how many, or are not floats.
+        If they are no dense tensor, have a rank other than 2, no column or (in a graph) an unknown number, or are not floats.
     """
     embeddings = as_dense(embeddings, name, "floats of shape (n, d)")
     shape, dtype = tuple(embeddings.shape), keras.backend.standardize_dtype(embeddings.dtype)
