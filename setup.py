@@ -35,9 +35,11 @@ setup(
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
         *(f"Programming Language :: Python :: {version}" for version in ("3.11", "3.12", "3.13")),
     ],
     packages=["tripletloss"],
+    package_data={"tripletloss": ["py.typed"]},
     # Where nbdev finds the page of each name, for these pages and for those of other packages.
     entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"]},
     python_requires=f">={settings['min_python']}",

@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from tripletloss import distances, distribution, layers, losses, metrics, mining, samplers
 from tripletloss.losses import MetricLoss, TripletLoss, triplet_loss, triplet_margin_loss
@@ -26,12 +27,15 @@ __all__ = [
     "triplet_margin_loss",
 ]
 
+if TYPE_CHECKING:  # to a checker, a module with a __getattr__ has every name
+    from tripletloss import plots
+else:
 
-def __getattr__(name: str) -> ModuleType:
-    """`plots`, imported when it is asked for: it needs matplotlib, which an extra brings."""
-    if name == "plots":
-        try:
-            return import_module("tripletloss.plots")
-        except ModuleNotFoundError as error:
-            raise ImportError("tripletloss.plots needs matplotlib and scikit-learn: pip install 'tripletloss[plots]'.") from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> ModuleType:
+        """`plots`, imported when it is asked for: it needs matplotlib, which an extra brings."""
+        if name == "plots":
+            try:
+                return import_module("tripletloss.plots")
+            except ModuleNotFoundError as error:
+                raise ImportError("tripletloss.plots needs matplotlib and scikit-learn: pip install 'tripletloss[plots]'.") from error
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

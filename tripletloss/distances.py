@@ -11,13 +11,16 @@ __all__ = ['Tensor', 'BUILT_IN', 'as_dense', 'as_embeddings', 'as_embedding_pair
 # %% ../nbs/00_distances.ipynb #c2617d9d
 import difflib
 import inspect
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 # %% ../nbs/00_distances.ipynb #a9b54cdd
-Tensor = keras.KerasTensor  # for annotations: any array that the backend takes
+Tensor = Any  # for annotations: any array that the backend takes, NumPy's too
+if not TYPE_CHECKING:
+    Tensor = keras.KerasTensor  # on the pages, its name
 
 # %% ../nbs/00_distances.ipynb #3b41fbe6
 def as_dense(
@@ -88,7 +91,7 @@ class Distance:
     on each row, `prepare`.
     """
 
-    name: str | None = None  # a built-in distance's name, by which `get` finds it
+    name: str | None = None  # a built-in distance's name, by which get finds it
     aliases: tuple[str, ...] = ()
 
     def __init__(self, name: str | None = None, aliases: tuple[str, ...] = ()):
@@ -168,8 +171,8 @@ def gram_rows(
 
 # %% ../nbs/00_distances.ipynb #1ec4a9d5
 def gram_table(
-    query_rows: Tensor,  # (n, d + 1) from `gram_rows`
-    key_rows: Tensor,  # (m, d + 1) from `gram_rows`
+    query_rows: Tensor,  # (n, d + 1) from gram_rows
+    key_rows: Tensor,  # (m, d + 1) from gram_rows
     factor: float,  # 1.0 for half the squared distances, 2.0 for all of them
     extra: Tensor | float = 0.0,  # (n, 1) to be added to all products with a query
 ) -> Tensor:  # (n, m), never below 0
@@ -381,7 +384,7 @@ BUILT_IN = {
 
 # %% ../nbs/00_distances.ipynb #437a7145
 def get(
-    distance: str | dict | Distance,  # a name, a configuration from `serialize`, or a distance
+    distance: str | dict | Distance,  # a name, a configuration from serialize, or a distance
 ) -> Distance:  # the distance
     """The distance that is meant.
 
@@ -412,7 +415,7 @@ def serialize(
 
 
 def deserialize(
-    config: str | dict,  # from `serialize`
+    config: str | dict,  # from serialize
     custom_objects: dict | None = None,  # name -> class, for classes that are not registered with Keras
 ) -> Distance:  # the distance
     """The distance that `serialize` stored."""

@@ -16,7 +16,7 @@ __all__ = ['AVERAGES', 'FAR_BELOW', 'shortfall', 'hinge', 'softplus', 'check_mar
 # %% ../nbs/02_losses.ipynb #055974e6
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -523,7 +523,7 @@ def table_of_block(
 
 
 def sums_of_block(
-    block: tuple[Tensor, ...],  # as for `table_of_block`
+    block: tuple[Tensor, ...],  # as for table_of_block
     keys: tuple[Tensor, ...],
     distance: Distance,
     rule: Rule,
@@ -535,7 +535,7 @@ def sums_of_block(
 
 # %% ../nbs/02_losses.ipynb #e3c7e273
 def in_tables(
-    count: Callable[[tuple, tuple], tuple],  # makes of a block and of the keys, as for `table_of_block`, numbers (b,) for its queries
+    count: Callable[[tuple, tuple], tuple],  # makes of a block and of the keys, as for table_of_block, numbers (b,) for its queries
     results: int,  # how many numbers for each
     batch: Batch,  # n queries and m keys
     own: Tensor,  # (n,) the key that each query itself is; -1 where it is none
@@ -706,7 +706,7 @@ class MetricLoss(keras.losses.Loss):
     fn_kwargs : further arguments of `fn`.
     """
 
-    def __init__(self, fn: Callable, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: str | None = None, **fn_kwargs):
+    def __init__(self, fn: Callable, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: str | None = None, **fn_kwargs: Any):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.fn, self.fn_kwargs = fn, fn_kwargs
 

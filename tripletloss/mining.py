@@ -93,7 +93,7 @@ def where_found(
     found: Tensor,  # (n,) booleans
     columns: Tensor,  # (n,) column indices
     otherwise: Callable[[], Tensor],  # makes the (n,) column indices for the other rows
-    only_if_needed: bool,  # ask `otherwise` only if some row was not found
+    only_if_needed: bool,  # ask otherwise only if some row was not found
 ) -> Tensor:  # (n,) column indices
     """`columns` where found; the rest by `otherwise`."""
 

@@ -101,8 +101,9 @@ def test_wheel_holds_the_package_and_nothing_else(built, source):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"tripletloss"}
     assert len(tops) == 2
-    modules = {name for name in names if name.startswith("tripletloss/")}
-    assert modules == {f"tripletloss/{path.name}" for path in (source / "tripletloss").glob("*.py")}
+    package = {name for name in names if name.startswith("tripletloss/")}
+    modules = {f"tripletloss/{path.name}" for path in (source / "tripletloss").glob("*.py")}
+    assert package == modules | {"tripletloss/py.typed"}
     assert any(name.endswith("/LICENSE") for name in names)
 
 
@@ -113,6 +114,7 @@ def test_wheel_describes_itself(built):
     assert metadata["Name"] == "tripletloss"
     assert "Apache-2.0" in (metadata["License-Expression"], metadata["License"])
     assert metadata["Requires-Python"] == ">=3.11"
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
     needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(line.split(">")[0].strip() for line in needed) == ["keras", "numpy", "tensorflow"]
     assert {"plots", "demo", "dev", "jax", "torch"} <= set(metadata.get_all("Provides-Extra"))
@@ -123,6 +125,7 @@ def test_sdist_can_be_built_from(built):
     with tarfile.open(built[1]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"setup.py", "pyproject.toml", "settings.ini", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+    assert "tripletloss/py.typed" in names
 
 
 @pytest.mark.parametrize("backend, package", [("tensorflow", "tensorflow"), ("jax", "jax"), ("torch", "torch")])
