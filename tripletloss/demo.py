@@ -116,17 +116,17 @@ def picture(
     labels: np.ndarray,  # (n,) integers
     before: np.ndarray,  # (n, d) embeddings of the untrained network
     after: np.ndarray,  # (n, d) embeddings of the trained one
-    history: keras.callbacks.History,  # from `train`
+    history: keras.callbacks.History,  # from train
 ) -> Figure:  # to be saved or shown
     """One figure: embeddings and distances before and after, the course of training, and queries with their neighbours."""
-    figure, panels = plt.subplots(3, 2, figsize=(11, 13), layout="constrained", height_ratios=(4, 3, 4))
-    for column, (name, embeddings) in enumerate((("Before", before), ("After", after))):
+    figure, panels = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
+    for row, (name, embeddings) in zip(panels, (("Before", before), ("After", after)), strict=True):
         recall = judge(embeddings, labels)["recall_at_1"]
-        plot_embeddings(embeddings, labels, ax=panels[0, column], title=f"{name} training: recall@1 {recall:.2f}")
-        plot_distances(embeddings, labels, ax=panels[1, column])
+        plot_embeddings(embeddings, labels, ax=row[0], title=f"{name} training: recall@1 {recall:.2f}")
+        plot_distances(embeddings, labels, ax=row[1])
     shares = ("loss", "active_share", "val_recall_at_1")
-    plot_history({name: history.history[name] for name in shares}, ax=panels[2, 0])
-    plot_neighbours(images, labels, after, neighbours=4, ax=panels[2, 1])
+    plot_history({name: history.history[name] for name in shares}, ax=panels[0, 2])
+    plot_neighbours(images, labels, after, neighbours=4, ax=panels[1, 2])
     return figure
 
 # %% ../nbs/08_demo.ipynb #2fe3a82b
@@ -271,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
     for label, name in enumerate(names):
         print(f"class {label}: {name}, {np.sum(data.train_labels == label)} images to train on, {np.sum(data.test_labels == label)} held out")
     result, figure = run(data, chosen)
-    figure.savefig(chosen.output, dpi=100)
+    figure.savefig(chosen.output, dpi=150)
     print(f"\n{result}\n\npicture: {chosen.output}" + (f"\nnetwork: {chosen.save}" if chosen.save else ""))
 
 # %% ../nbs/08_demo.ipynb #075ace12
