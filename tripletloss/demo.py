@@ -175,10 +175,7 @@ def image_folders(
 ) -> tuple[Data, list[str]]:  # the data, and the name of each class, in the order of the labels
     """Read a directory of one folder per class, and hold out a quarter of each class.
 
-    Raises
-    ------
-    ValueError
-        If the directory is missing, or has fewer than two folders with images, or too few images to judge by.
+    A ValueError says if the directory is missing, or has fewer than two folders with images, or too few images to judge by.
     """
     directory, generator = Path(directory), np.random.default_rng(seed)
     if not directory.is_dir():

@@ -388,10 +388,7 @@ def get(
 ) -> Distance:  # the distance
     """The distance that is meant.
 
-    Raises
-    ------
-    ValueError
-        If there is none of that name (with the nearest name that exists), or if it is none of the three.
+    A ValueError says if there is none of that name, with the nearest name that exists, or if it is none of the three.
     """
     if isinstance(distance, Distance):
         return distance

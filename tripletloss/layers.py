@@ -36,16 +36,26 @@ def check_units(
 class L2Embedding(keras.layers.Layer):
     """Rows (last axis) scaled to length 1; with `units`, the rows of a dense layer. Zero rows stay zero.
 
+    A ValueError names what is wrong with `units`; other arguments are Keras's to check.
+
     Parameters
     ----------
-    units : width d of the dense layer; None scales the inputs themselves; anything else is a ValueError.
-    use_bias, kernel_initializer, kernel_regularizer : as for `keras.layers.Dense`; unused without `units`.
-    kwargs : name, dtype and trainable, as for every Keras layer.
+    units : int, optional
+        width d of the dense layer; None scales the inputs themselves
+    use_bias, kernel_initializer, kernel_regularizer
+        as for `keras.layers.Dense`; unused without `units`
+    **kwargs
+        name, dtype and trainable, as for every Keras layer
     """
 
-    def __init__(self, units: int | None = None, use_bias: bool = True,
-                 kernel_initializer: str | dict | keras.initializers.Initializer = "glorot_uniform",
-                 kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None, **kwargs: Any):  # fmt: skip
+    def __init__(
+        self,
+        units: int | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | dict | keras.initializers.Initializer = "glorot_uniform",
+        kernel_regularizer: str | dict | keras.regularizers.Regularizer | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking, self.units, self.use_bias = True, check_units(units), use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

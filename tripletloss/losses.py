@@ -105,10 +105,7 @@ def triplet_margin_loss(
 ) -> Tensor:  # (n,) losses
     """One loss for each explicit triplet.
 
-    Raises
-    ------
-    ValueError
-        As `as_embedding_pair`, `get` and `check_margin`; if the three differ in length.
+    A ValueError names the argument that `as_embedding_pair`, `get` or `check_margin` refuses, or the three lengths if they differ.
     """
     distance, margin = get(distance), check_margin(soft_margin, margin)
     anchor, positive = as_embedding_pair(anchor, positive, ("anchor", "positive"))
@@ -619,10 +616,7 @@ def triplet_loss(
 ) -> Tensor:  # (n,) losses, 0 where the query is not valid
     """One loss for each query, whose mean over the valid ones is the batch's.
 
-    Raises
-    ------
-    ValueError
-        As `as_batch`, `get`, `check_strategies`, `check_margin` and `check_average`.
+    A ValueError names the argument that `as_batch`, `get`, `check_strategies`, `check_margin` or `check_average` refuses.
     """
     distance, margin = get(distance), check_margin(soft_margin, margin)
     check_strategies(positive_mining_strategy, negative_mining_strategy)
@@ -698,12 +692,17 @@ def as_keras_asks(labels: Tensor) -> Tensor:
 class MetricLoss(keras.losses.Loss):
     """A Keras loss from a function of integer labels and embeddings, which sees the labels exactly.
 
+    A ValueError names what is wrong with labels or embeddings when the loss is called, and a mask on the embeddings.
+
     Parameters
     ----------
-    fn : `fn(labels, embeddings, **fn_kwargs)`, which returns losses (n,), or a pair: losses (n,), and booleans
-        (n,) that say which of them count in a mean.
-    name, reduction, dtype : as for every Keras loss.
-    fn_kwargs : further arguments of `fn`.
+    fn : function
+        `fn(labels, embeddings, **fn_kwargs)` returns losses (n,), or a pair: losses (n,), and booleans (n,) that say
+        which of them count in a mean
+    name, reduction, dtype
+        as for every Keras loss
+    **fn_kwargs
+        further arguments of `fn`
     """
 
     def __init__(self, fn: Callable, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: str | None = None, **fn_kwargs: Any):
@@ -776,17 +775,32 @@ def counted_triplet_loss(
 class TripletLoss(MetricLoss):
     """Triplet loss with online mining: integer labels as `y_true`, embeddings (n, d) as `y_pred`.
 
+    FaceNet's (arXiv 1503.03832), or with hard negatives that of "In Defense of the Triplet Loss" (arXiv 1703.07737).
+    A ValueError names the argument that is not as described, and, when called, what is wrong with labels or embeddings.
+
     Parameters
     ----------
-    distance : name, configuration or `Distance`; see `tripletloss.distances.get`.
-    positive_mining_strategy : "hard" (farthest of the class), "easy" (nearest) or "all".
-    negative_mining_strategy : "hard" (nearest of other classes), "semi-hard", "easy" (farthest) or "all".
-    soft_margin : softplus instead of the hinge (arXiv 1703.07737).
-    margin : the hinge's margin, in units of the distance (arXiv 1503.03832).
-    name, reduction, dtype : as for every Keras loss; means are over valid anchors.
-    average : "anchors" (mean over anchors of the mean over their triplets), "triplets" (mean over all triplets) or
-        "active" (mean over the triplets with a loss above 0).
-    gather_across_devices : take keys from all replicas of the model; on one device it changes nothing.
+    distance : str, dict or Distance
+        a name, a configuration or a `Distance`; see `tripletloss.distances.get`
+    positive_mining_strategy : str
+        "hard" (farthest of the class), "easy" (nearest) or "all"
+    negative_mining_strategy : str
+        "hard" (nearest of other classes), "semi-hard", "easy" (farthest) or "all"
+    soft_margin : bool
+        softplus instead of the hinge (arXiv 1703.07737)
+    margin : float
+        the hinge's margin, in units of the distance (arXiv 1503.03832)
+    name : str, optional
+        as for every Keras loss
+    average : str
+        "anchors" (mean over anchors of the mean over their triplets), "triplets" (mean over all triplets) or "active"
+        (mean over the triplets with a loss above 0)
+    gather_across_devices : bool
+        take keys from all replicas of the model; on one device it changes nothing
+    reduction : str, optional
+        as for every Keras loss; means are over valid anchors
+    dtype : str, optional
+        as for every Keras loss
     """
 
     def __init__(

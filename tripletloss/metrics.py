@@ -197,10 +197,7 @@ def retrieval_metrics(
     Queries without a relevant key are counted in `queries_without_match` and left out; where all are, the means are NaN.
     The search is exact, in blocks; keys at equal distance come in any order.
 
-    Raises
-    ------
-    ValueError
-        If an argument is not as described, or lengths or widths differ.
+    A ValueError names an argument that is not as described, or the lengths or widths that differ.
     """
     key, key_labels = as_labelled_rows(embeddings, labels, ("embeddings", "labels"))
     query, query_labels = as_queries(query_embeddings, query_labels, key, key_labels)
@@ -250,23 +247,42 @@ def embed(
 class RetrievalCallback(keras.callbacks.Callback):
     """Adds `retrieval_metrics` of held-out examples to the logs of an epoch: each among the others.
 
+    The last measures are kept in `result`, with `queries_without_match`, which the logs leave out.
+    A ValueError names the argument that is not as described.
+
     Parameters
     ----------
-    x : arrays with n rows, in any structure that the model takes; or a dataset of batches (x, labels), which gives
-        each example once and can be read again (`keras.utils.PyDataset`, `tf.data.Dataset`, torch's `DataLoader`).
-    y : (n,) or (n, 1) integer labels; None with a dataset.
-    k : places to look at, one or several.
-    every : after how many epochs to look; in between, the logs go without.
-    prefix : begins the names in the logs: `val_recall_at_1`, ..., `val_r_precision`, `val_map_at_r`.
-    distance : as for `retrieval_metrics`; best that of the loss.
-    batch_size : as for Keras's `predict`.
-    embedder : the model that embeds, if it is not the one that is trained: one that shares its layers.
-
-    The last measures are kept in `result`, with `queries_without_match`, which the logs leave out.
+    x : arrays or dataset
+        n rows, in any structure that the model takes; or batches (x, labels) that give each example once and can be
+        read again (`keras.utils.PyDataset`, `tf.data.Dataset`, torch's `DataLoader`)
+    y : array, optional
+        (n,) or (n, 1) integer labels; None with a dataset
+    k : int or several
+        places to look at
+    every : int
+        after how many epochs to look; in between, the logs go without
+    prefix : str
+        begins the names in the logs: `val_recall_at_1`, ..., `val_r_precision`, `val_map_at_r`
+    distance : str, dict or Distance
+        as for `retrieval_metrics`; best that of the loss
+    batch_size : int, optional
+        as for Keras's `predict`
+    embedder : keras.Model, optional
+        the model that embeds, if it is not the one that is trained: one that shares its layers
     """
 
-    def __init__(self, x: Any, y: Any | None = None, k: int | Iterable[int] = (1,), every: int = 1, prefix: str = "val_", *,
-                 distance: str | dict | Distance = "cosine", batch_size: int | None = None, embedder: keras.Model | None = None):  # fmt: skip
+    def __init__(
+        self,
+        x: Any,
+        y: Any | None = None,
+        k: int | Iterable[int] = (1,),
+        every: int = 1,
+        prefix: str = "val_",
+        *,
+        distance: str | dict | Distance = "cosine",
+        batch_size: int | None = None,
+        embedder: keras.Model | None = None,
+    ):
         super().__init__()
         check_examples(x, y)
         self.x, self.y, self.prefix, self.batch_size, self.embedder = x, y, prefix, batch_size, embedder
@@ -307,7 +323,7 @@ def seen_of_triplets(
     triplets: Triplets,  # (n,) each
     distance: Distance,
     rule: Rule,
-) -> tuple[Tensor, ...]:  # the fields of `Seen`
+) -> tuple[Tensor, ...]:  # the fields of Seen
     """At most one triplet for each query."""
     positive, negative = distances_of_triplets(anchors, keys, triplets, distance)
     losses = loss_of_distances(positive, negative, rule.soft_margin, rule.margin)
@@ -327,11 +343,11 @@ def seen_of_mined(
 
 # %% ../nbs/05_metrics.ipynb #ae3567f8
 def seen_of_block(
-    block: tuple[Tensor, ...],  # as for `table_of_block`
+    block: tuple[Tensor, ...],  # as for table_of_block
     keys: tuple[Tensor, ...],
     distance: Distance,
     rule: Rule,
-) -> tuple[Tensor, ...]:  # active, positive and negative of `Seen`, (b,) each
+) -> tuple[Tensor, ...]:  # active, positive and negative of Seen, (b,) each
     """All triplets of some queries, counted and added up."""
     table = table_of_block(block, keys, distance)[0]
     paying = pull_of(table, rule)
@@ -398,13 +414,16 @@ class TripletMetrics(keras.metrics.Metric):
     """What a `TripletLoss` sees, for `model.compile(metrics=[TripletMetrics(loss)])`: six numbers, as a dict.
 
     `active_share` and `valid_share` from 0 to 1; `positive_distance` and `negative_distance` in units of the loss's
-    distance; `embedding_norm`; `embedding_spread` from 0 (one point) to 1.
+    distance; `embedding_norm`; `embedding_spread` from 0 (one point) to 1. A ValueError says if `loss` is no `TripletLoss`.
 
     Parameters
     ----------
-    loss : the `TripletLoss` whose strategies, distance, margin and dtype decide.
-    prefix : begins the names, to tell several outputs apart.
-    name : as for every Keras metric.
+    loss : TripletLoss
+        its strategies, distance, margin and dtype decide
+    prefix : str
+        begins the names, to tell several outputs apart
+    name : str
+        as for every Keras metric
     """
 
     def __init__(self, loss: TripletLoss, prefix: str = "", name: str = "triplet_metrics"):

@@ -645,10 +645,7 @@ def mine_triplets(
 ) -> Triplets:  # indices into the keys, and whether they mean anything
     """Choose a positive and a negative key for each query: `mine_batch` of what was checked.
 
-    Raises
-    ------
-    ValueError
-        As `as_batch`, `get` and `check_strategies`.
+    A ValueError names the argument that `as_batch`, `get` or `check_strategies` refuses.
     """
     distance = get(distance)
     check_strategies(positive_mining_strategy, negative_mining_strategy, but=("all",))

@@ -259,10 +259,7 @@ def plot_embeddings(
 ) -> plt.Axes:
     """Embeddings as points of the plane, coloured and named by class; wider than 2, by principal components.
 
-    Raises
-    ------
-    ValueError
-        As `rows_and_labels`.
+    A ValueError names the argument that `rows_and_labels` refuses.
     """
     points, ax = as_points(embeddings, labels), axes_for(ax)
     draw_points(ax, points)
@@ -356,10 +353,8 @@ def plot_distances(
 ) -> plt.Axes:
     """Histograms of the distances of same-class and different-class pairs; of `MOST_PAIRS` at random, if there are more.
 
-    Raises
-    ------
-    ValueError
-        As `rows_and_labels`, `get` and `check_margin`; if there is only one row; if a distance is not finite.
+    A ValueError names the argument that `rows_and_labels`, `get` or `check_margin` refuses; or says if there is only one row,
+    or a distance is not finite.
     """
     rows, classes, _ = as_classes(embeddings, labels)
     distance, margin = get(distance), margin if margin is None else check_margin(False, margin)
@@ -479,10 +474,8 @@ def plot_triplets(
 ) -> plt.Axes:
     """Embeddings as by `plot_embeddings`, with arrows from anchors to the positives and negatives that the loss takes.
 
-    Raises
-    ------
-    ValueError
-        As `rows_and_labels`; if `loss` is no `TripletLoss`, or `anchors` are no row numbers; if a distance is not finite.
+    A ValueError names the argument that `rows_and_labels` refuses; or says if `loss` is no `TripletLoss`, `anchors` are no row
+    numbers, or a distance is not finite.
     """
     points, loss = as_points(embeddings, labels), TripletLoss("euclidean") if loss is None else loss
     if not isinstance(loss, TripletLoss):
@@ -587,10 +580,7 @@ def plot_history(
 ) -> plt.Axes:  # of the loss; that of the shares is its twin
     """The loss, and whatever is a share from 0 to 1, over the epochs.
 
-    Raises
-    ------
-    ValueError
-        If there is no loss or no epoch; if something logged is no list of numbers, or longer than the loss.
+    A ValueError says if there is no loss or no epoch, or if something logged is no list of numbers, or longer than the loss.
     """
     series, ax = series_of(history), axes_for(ax, height=4.2)
     losses = {name: one for name, one in series.items() if name in ("loss", "val_loss")}
@@ -736,10 +726,8 @@ def plot_neighbours(
 ) -> plt.Axes:
     """Queries, and below each the images that a search finds for it, framed by hit or miss.
 
-    Raises
-    ------
-    ValueError
-        If an argument is not as described; if lengths or widths differ; if there is nothing to be found.
+    A ValueError names an argument that is not as described, or lengths or widths that differ; or says if there is nothing to be
+    found.
     """
     asked = as_gallery(images, labels, embeddings)
     keys = keys_of(asked, key_images, key_labels, key_embeddings)

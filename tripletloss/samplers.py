@@ -20,15 +20,14 @@ from .mining import as_labels
 class Deck:
     """A deck that deals its items in random order, each once before any comes twice.
 
+    A ValueError says if there are no items.
+
     Parameters
     ----------
-    items : what is dealt, a sequence of length N >= 1.
-    generator : shuffles the deck; two decks may share one.
-
-    Raises
-    ------
-    ValueError
-        If there are no items.
+    items : array
+        what is dealt, a sequence of length N >= 1
+    generator : numpy.random.Generator
+        shuffles the deck; two decks may share one
     """
 
     def __init__(self, items: np.ndarray, generator: np.random.Generator):
@@ -107,7 +106,7 @@ def as_source(
 
 
 def take_rows(
-    source: Any,  # from `as_source`
+    source: Any,  # from as_source
     rows: np.ndarray,  # (m,) row numbers
 ) -> Any:  # batch with m rows
     """The given rows of the data."""
@@ -119,16 +118,18 @@ def take_rows(
 class PKDealer:
     """Deals the row numbers of batches: P classes with K examples each.
 
+    A ValueError says if P or K is less than 2, or there are fewer than P classes.
+
     Parameters
     ----------
-    labels : (n,) integers.
-    classes_per_batch, examples_per_class : P and K, at least 2 each.
-    generator : shuffles the decks.
-
-    Raises
-    ------
-    ValueError
-        If P or K is less than 2, or there are fewer than P classes.
+    labels : array
+        (n,) integers
+    classes_per_batch : int
+        P, at least 2
+    examples_per_class : int
+        K, at least 2
+    generator : numpy.random.Generator
+        shuffles the decks
     """
 
     def __init__(self, labels: np.ndarray, classes_per_batch: int, examples_per_class: int, generator: np.random.Generator):
@@ -167,22 +168,41 @@ def warn_of_small_classes(
 class PKBatches(keras.utils.PyDataset):
     """Batches `(x, labels)` of P classes with K examples each, grouped by class, for `model.fit`.
 
-    Parameters
-    ----------
-    x : array with n rows, any structure of such arrays, or a function of row numbers (P*K,) that returns a batch.
-    y : (n,) or (n, 1) integer labels; batches hold them as (P*K,), in their own dtype.
-    classes_per_batch, examples_per_class : P and K, at least 2 each.
-    batches_per_epoch : None for n // (P*K), or 1 if that is 0.
-    augment : `augment(x_batch, generator) -> x_batch`, repeatable whatever the workers.
-    seed : non-negative integer; None draws one, kept in the attribute `seed`.
-    kwargs : workers, use_multiprocessing and max_queue_size, as for `keras.utils.PyDataset`.
-
     A ValueError names the argument that is not as described, also if y has fewer than P classes,
     or is wider than the backend's integers.
+
+    Parameters
+    ----------
+    x : array, structure of arrays, or function
+        n rows, or what makes a batch of row numbers (P*K,)
+    y : array
+        (n,) or (n, 1) integer labels; batches hold them as (P*K,), in their own dtype
+    classes_per_batch : int
+        P, at least 2
+    examples_per_class : int
+        K, at least 2
+    batches_per_epoch : int, optional
+        None for n // (P*K), or 1 if that is 0
+    augment : function, optional
+        `augment(x_batch, generator) -> x_batch`, repeatable whatever the workers
+    seed : int, optional
+        not negative; None draws one, kept in the attribute `seed`
+    **kwargs
+        workers, use_multiprocessing and max_queue_size, as for `keras.utils.PyDataset`
     """
 
-    def __init__(self, x: Any, y: Any, classes_per_batch: int = 8, examples_per_class: int = 4, *,
-                 batches_per_epoch: int | None = None, augment: Callable | None = None, seed: int | None = None, **kwargs: Any):  # fmt: skip
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        classes_per_batch: int = 8,
+        examples_per_class: int = 4,
+        *,
+        batches_per_epoch: int | None = None,
+        augment: Callable | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.labels, self.augment = check_labels(y), augment
         as_labels(self.labels, "y")  # JAX would cut what it cannot hold before a loss sees it
