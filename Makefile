@@ -13,7 +13,7 @@ bin := .venv/bin
 
 # Half a file must not count as made.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest fuzz mutations notebooks readme docs bench bench-full clean
+.PHONY: demo test test-lowest fuzz mutations notebooks readme pictures docs bench bench-full clean
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tripletloss needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
@@ -51,6 +51,8 @@ test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of i
 	done
 	@echo "== notebooks, documents and packages"
 	KERAS_BACKEND=tensorflow $(bin)/python -m pytest $(WORKERS) tests/project
+	@echo "== the site in a browser"
+	$(bin)/python -m pytest $(WORKERS) tests/site
 
 # The constraints come from the bounds themselves, so that the two cannot fall out of step.
 .venv-lowest/constraints.txt: settings.ini tools/lowest.py
@@ -91,8 +93,12 @@ notebooks: .venv/dev  ## run every notebook, store its outputs, export the packa
 readme: .venv/dev  ## README.md from nbs/index.ipynb
 	$(bin)/python tools/readme.py
 
-docs: .venv/dev  ## the site; needs the quarto program
+pictures: .venv/dev  ## the site's favicon and social card
+	$(bin)/python tools/pictures.py
+
+docs: .venv/dev  ## the site, into _docs; needs the quarto program
 	@command -v quarto >/dev/null || { echo "make docs needs Quarto: https://quarto.org/docs/get-started"; exit 1; }
+	touch README.md  # so that nbdev does not write it anew, in Quarto's way
 	$(bin)/nbdev_docs
 
 # TensorFlow Similarity asks for an older TensorFlow than it runs on, hence --no-deps.

@@ -1,6 +1,14 @@
-"""Every notebook is a test: it runs from top to bottom, each in a process of its own."""
+"""Every notebook is a test, and what its page shows is what its code gives: run anew, it gives the outputs it stores.
 
+Words are compared as they are, numbers within a tolerance. A cell says by a directive where numbers differ more:
+`#| trained` where they come from a training, which rounds otherwise on another processor; `#| measured` where they
+depend on the clock or the machine. Pictures are drawn again and must be there.
+"""
+
+import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,31 +16,88 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-RUN = """
-import sys
-from pathlib import Path
-import nbdev.test
-root = Path(sys.argv[2])
-passed, seconds = nbdev.test.test_nb(Path(sys.argv[1]), basepath=root)
-sys.exit(0 if passed else 1)
-"""
+NOTEBOOKS = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+)
+RUN = "import sys; from execnb.shell import CaptureShell; CaptureShell().execute(*sys.argv[1:], exc_stop=True)"
+NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:,\d{3})+|\d+)?\.?\d+(?:[eE][-+]?\d+)?(?![\w])")
+RELATIVE, ABSOLUTE = 1e-3, 2e-6
+TRAINED = 0.15
+
+
+def texts_and_pictures(outputs):
+    """Texts of a cell's outputs, as one, and how many pictures there are."""
+    texts, pictures = [], 0
+    for output in outputs:
+        data = output.get("data", {})
+        pictures += "image/png" in data
+        shown = output.get("text") or data.get("text/markdown") or ("" if "image/png" in data else data.get("text/plain", ""))
+        texts.append("".join(shown))
+    return "\n".join(texts), pictures
+
+
+def words_and_numbers(text):
+    """The text with a # for each number and single blanks, and the numbers."""
+    numbers = [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+    return " ".join(NUMBER.sub("#", text).split()), numbers
+
+
+def is_close(stored, fresh, trained):
+    if trained:
+        return abs(stored - fresh) <= TRAINED * max(1, abs(stored), abs(fresh))
+    return math.isclose(stored, fresh, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+
+
+def difference(cell, fresh):
+    """In one line, what the stored outputs of a cell show and fresh ones don't; None where they agree."""
+    directives = set(re.findall(r"^#\|\s*(\w+)", "".join(cell["source"]), re.M))
+    (old, old_pictures), (new, new_pictures) = texts_and_pictures(cell["outputs"]), texts_and_pictures(fresh["outputs"])
+    if old_pictures != new_pictures:
+        return f"{old_pictures} pictures are stored, {new_pictures} were drawn"
+    (old_words, old_numbers), (new_words, new_numbers) = words_and_numbers(old), words_and_numbers(new)
+    if old_words != new_words:
+        return f"the page says\n{old}\nand the code\n{new}"
+    if "measured" in directives:
+        return None
+    for stored, now in zip(old_numbers, new_numbers, strict=True):
+        if not is_close(stored, now, "trained" in directives):
+            return f"the page says {stored:g} and the code {now:g}, in\n{new}"
+    return None
+
+
+def run_anew(notebook, target):
+    """The notebook as `make notebooks` would store it."""
+    environment = {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": str(ROOT),
+        "IN_TEST": "1",  # to nbdev: the last cell exports nothing
+    }
+    child = subprocess.run(
+        [sys.executable, "-c", RUN, notebook.name, str(target)],
+        cwd=notebook.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, f"{notebook.name}:\n{child.stdout[-4000:]}\n{child.stderr[-4000:]}"
+    return json.loads(target.read_text(encoding="utf-8"))["cells"]
 
 
 def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_runs(notebook):
-    pytest.importorskip("nbdev", reason="notebooks are run by nbdev: pip install 'tripletloss[dev]'")
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)}
-    path = ROOT / notebook
-    child = subprocess.run(
-        [sys.executable, "-c", RUN, str(path), str(ROOT)],
-        cwd=path.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, f"{notebook}:\n{child.stdout[-4000:]}\n{child.stderr[-4000:]}"
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_gives_what_its_page_shows(path, tmp_path):
+    pytest.importorskip("execnb", reason="notebooks are run by execnb: pip install 'tripletloss[dev]'")
+    stored = json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]
+    fresh = run_anew(ROOT / path, tmp_path / "fresh.ipynb")
+    found = {
+        cell["id"]: difference(cell, again)
+        for cell, again in zip(stored, fresh, strict=True)
+        if cell["cell_type"] == "code"
+    }
+    wrong = "\n\n".join(f"{path}, cell {number}: {what}" for number, what in found.items() if what)
+    assert not wrong, f"{wrong}\n\nRun `make notebooks`, look at the page, and commit it."

@@ -1,0 +1,300 @@
+"""What is asked of the rendered site. Each check takes a visit and raises where the page does not hold to it.
+
+The names of classes are those that Quarto 1.4 to 1.10 writes. Checks of a page run on each one, checks of the site
+on a visit to its home page, from where they go on.
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from serving import DESKTOP
+
+NAVBAR = ("Tutorials", "How it works", "Reference", "Coming from...")
+SIDEBAR_LINKS = "#quarto-sidebar a.sidebar-link[href]"
+PHONE = {"width": 390, "height": 844}
+TUTORIAL = re.compile(r"tutorials/|demo\.html$")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|work|tmp|root)/[\w./-]+")
+CONTRAST = 4.5  # WCAG 2, level AA
+
+
+def hrefs(page, selector="a[href]"):
+    """Where links lead, as whole addresses."""
+    return page.eval_on_selector_all(selector, "links => links.map(link => link.href)")
+
+
+def follow(page, link):
+    """Click on a link; the status of the page it leads to."""
+    with page.expect_navigation() as navigation:
+        link.click()
+    return navigation.value.status
+
+
+# Each page
+
+
+def check_loads(visit):
+    assert visit.status == 200, f"status {visit.status}"
+
+
+def check_no_errors(visit):
+    assert not visit.errors, visit.errors
+
+
+def check_images(visit):
+    """Loaded, if they are ours, and told in words."""
+    faults = visit.page.evaluate(
+        """async (origin) => {
+            const faults = [];
+            for (const image of document.images) {
+                image.loading = "eager";  // also what nobody has scrolled to yet
+                await image.decode().catch(() => {});
+                const ours = image.src.startsWith(origin) || image.src.startsWith("data:");
+                const name = image.src.slice(0, 100);
+                if (ours && !image.naturalWidth) faults.push(name + " does not load");
+                if (!image.alt.trim()) faults.push(name + " has no alt text");
+            }
+            return faults;
+        }""",
+        visit.site.origin,
+    )
+    assert not faults, faults
+
+
+def check_title_and_description(visit):
+    assert visit.page.title().strip(), "no title"
+    description = visit.page.locator("meta[name=description]")
+    assert description.count() == 1 and description.get_attribute("content").strip(), "no description"
+
+
+def check_one_heading(visit):
+    headings = visit.page.locator("h1").all_inner_texts()
+    assert len(headings) == 1 and headings[0].strip(), f"not one h1 but {headings}"
+
+
+def check_bars(visit):
+    assert visit.page.locator("#quarto-header .navbar").is_visible(), "no navbar"
+    assert visit.page.locator(SIDEBAR_LINKS).first.is_visible(), "no sidebar"
+
+
+def check_fits_a_phone(visit):
+    """Nothing but a block that scrolls in itself is wider than the window."""
+    visit.page.set_viewport_size(PHONE)
+    excess, widest = visit.page.evaluate(
+        """() => {
+            const right = (element) => element.getBoundingClientRect().right;
+            const scrolls = (element) => element !== document.body
+                && (getComputedStyle(element).overflowX !== "visible" || scrolls(element.parentElement));
+            const outside = [...document.body.querySelectorAll("*")].filter((element) => !scrolls(element));
+            const widest = outside.sort((a, b) => right(b) - right(a))[0];
+            const {scrollWidth, clientWidth} = document.documentElement;
+            return [scrollWidth - clientWidth, widest.outerHTML.slice(0, 100)];
+        }"""
+    )
+    visit.page.set_viewport_size(DESKTOP)
+    assert excess <= 0, f"{excess} pixels wider than a phone; sticks out the most: {widest}"
+
+
+def check_equations(visit):
+    """No TeX is left as it was typed, and where MathJax could be fetched it has set every formula."""
+    raw, unset = visit.page.evaluate(
+        """async () => {
+            const typed = /\\$\\$|\\$[^$\\n]*[\\\\_^][^$\\n]*\\$/, raw = [];
+            const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+            while (walker.nextNode()) {
+                const text = walker.currentNode;
+                const meant = text.parentElement.closest("pre, code, script, style, .math");
+                if (!meant && typed.test(text.data)) raw.push(text.data.trim());
+            }
+            if (!window.MathJax?.startup) return [raw, []];
+            await window.MathJax.startup.promise;
+            const formulas = [...document.querySelectorAll("span.math")];
+            const isSet = (formula) => formula.querySelector("mjx-container") && !formula.querySelector("mjx-merror");
+            return [raw, formulas.filter((formula) => !isSet(formula)).map((formula) => formula.textContent)];
+        }"""
+    )
+    assert not raw, f"raw TeX: {raw}"
+    assert not unset, f"not typeset: {unset}"
+
+
+def check_copy_buttons(visit):
+    blocks, buttons = (visit.page.locator(selector).count() for selector in ("pre.sourceCode", ".code-copy-button"))
+    assert buttons >= blocks, f"{blocks} blocks of code, {buttons} buttons to copy them"
+
+
+def check_links(visit):
+    """Links into the site lead to a page that is there, and to a place on it that is there."""
+    faults = {visit.site.fault_of(address) for address in hrefs(visit.page)} - {None}
+    assert not faults, sorted(faults)
+
+
+def check_no_leftovers(visit):
+    """Neither nbdev's directives nor folders of the machine that rendered the page."""
+    directives = re.findall(r"^\s*#\| ?\w.*", visit.page.locator("body").inner_text(), re.M)
+    assert not directives, directives
+    paths = MACHINE_PATH.findall(visit.page.content())
+    assert not paths, paths
+
+
+# Paints the backgrounds behind an element onto one pixel, then the letters, so that the canvas mixes what is
+# translucent and reads every notation of a color. Colors of highlighted code are Quarto's choice.
+LEAST_CONTRAST = """() => {
+    const pixel = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+    const paint = (color) => { pixel.fillStyle = color; pixel.fillRect(0, 0, 1, 1); };
+    const luminance = () => {
+        const [r, g, b] = [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) => value / 255)
+            .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const backgrounds = (element) => element
+        ? [...backgrounds(element.parentElement), getComputedStyle(element).backgroundColor] : ["white"];
+    const contrast = (element) => {
+        backgrounds(element).forEach(paint);
+        const behind = luminance();
+        paint(getComputedStyle(element).color);
+        const [dark, light] = [behind, luminance()].sort((a, b) => a - b);
+        return (light + 0.05) / (dark + 0.05);
+    };
+    const read = "main :is(h1, h2, h3, p, li, td, th, a, code:not(pre *)), .navbar .nav-link, a.sidebar-link";
+    const texts = [...document.querySelectorAll(read)].filter((element) => element.innerText && element.checkVisibility());
+    const [least, text] = texts.map((element) => [contrast(element), element.outerHTML]).sort((a, b) => a[0] - b[0])[0];
+    backgrounds(document.body).forEach(paint);
+    return {ground: luminance(), least, text: text.slice(0, 100)};
+}"""
+
+
+def check_themes(visit):
+    """Light at first, dark after a click, readable in both."""
+    toggle = visit.page.locator(".quarto-color-scheme-toggle:visible").first
+    background = "getComputedStyle(document.body).backgroundColor"
+    looks = {}
+    for theme in ("light", "dark"):
+        looks[theme] = visit.page.evaluate(LEAST_CONTRAST)
+        before = visit.page.evaluate(background)
+        toggle.click()  # the second click leaves the page as it was
+        visit.page.wait_for_function(f"before => {background} !== before", arg=before)
+    assert looks["light"]["ground"] > 0.5 > looks["dark"]["ground"], looks
+    for theme, look in looks.items():
+        assert look["least"] >= CONTRAST, f"{theme}: contrast of only {look['least']:.2f} in {look['text']}"
+
+
+def check_markdown_copy(visit):
+    """A page's text lies beside it: page.html.md from nbdev, page.md or page.llms.md from Quarto alone."""
+    page = visit.site.folder / visit.site.name(visit.page.url)
+    copies = [page.with_name(page.name + ".md"), page.with_suffix(".md"), page.with_suffix(".llms.md")]
+    assert any(copy.is_file() and copy.read_text(encoding="utf-8").strip() for copy in copies), f"no {copies[0].name}"
+
+
+def check_tutorial_links(visit):
+    """A tutorial's own notebook can be opened in Colab, and taken home."""
+    name = visit.site.name(visit.page.url)
+    if not TUTORIAL.match(name):
+        return
+    notebook = PurePosixPath(name).stem + ".ipynb"
+    for label, where in (("Open in Colab", "https://colab.research.google.com/github/"), ("Download", "")):
+        links = visit.page.get_by_role("link", name=re.compile(label, re.I)).all()
+        addresses = [link.evaluate("link => link.href") for link in links]
+        fit = [address for address in addresses if address.startswith(where) and address.endswith(notebook)]
+        assert fit, f"no {label!r} that leads to {notebook}, but {addresses}"
+
+
+PAGE_CHECKS = (
+    check_loads,
+    check_images,
+    check_title_and_description,
+    check_one_heading,
+    check_bars,
+    check_fits_a_phone,
+    check_equations,
+    check_copy_buttons,
+    check_links,
+    check_no_leftovers,
+    check_themes,
+    check_markdown_copy,
+    check_tutorial_links,
+    check_no_errors,  # the last, so as to see what came late, or with another theme or width
+)
+
+
+# The site, from its home page
+
+
+def check_first_screen(visit):
+    """The demo's picture and the first line of the example are seen without scrolling."""
+    for what, selector in (("picture", "main img"), ("code", "main code.python > span")):
+        box = visit.page.locator(selector).first.bounding_box()
+        bottom = box["y"] + box["height"]
+        assert bottom <= DESKTOP["height"], f"the {what} ends {bottom:.0f} pixels down"
+
+
+def check_navbar(visit):
+    """Each entry leads from home to a page of the site."""
+    page, home = visit.page, visit.page.url
+    for entry in NAVBAR:
+        page.goto(home)
+        links = page.locator("#quarto-header .navbar a.nav-link")
+        # Pandoc sets three dots as one character.
+        texts = [text.strip().replace("…", "...") for text in links.all_inner_texts()]
+        assert entry in texts, f"no {entry!r} among {texts}"
+        status = follow(page, links.nth(texts.index(entry)))
+        assert status == 200, f"{entry!r} leads to status {status}"
+        assert visit.site.name(page.url) not in (None, "index.html"), f"{entry!r} leads to {page.url}"
+
+
+def check_reading_order(visit):
+    """The buttons for next and previous lead from home through all pages of the sidebar, in its order."""
+    page, name = visit.page, visit.site.name
+    order = list(dict.fromkeys(name(address) for address in hrefs(page, SIDEBAR_LINKS)))
+    walked = ["index.html"]
+    forth, back = (f".page-navigation .nav-page-{way} a" for way in ("next", "previous"))
+    while page.locator(forth).count() and len(walked) <= len(order):
+        follow(page, page.locator(forth))
+        behind = [name(address) for address in hrefs(page, back)]
+        assert behind == walked[-1:], f"from {name(page.url)} back to {behind}, not {walked[-1]}"
+        walked.append(name(page.url))
+    assert walked == order, f"walked {walked}, the sidebar says {order}"
+
+
+def check_search(visit, words="semi-hard"):
+    page = visit.page
+    page.locator("#quarto-search button").first.click()
+    page.locator("input.aa-Input").fill(words)
+    follow(page, page.locator(".aa-Item a.search-result-link").first)
+    assert words in page.locator("main").inner_text().lower(), f"{page.url} has no {words!r}"
+
+
+def check_not_found(visit):
+    """Wherever a wrong address points, the page that says so is whole and leads home."""
+    page, address = visit.page, visit.site.base + "no/such/page.html"
+    visit.errors.clear()
+    status = page.goto(address).status
+    assert status == 404, f"status {status}"
+    homes = [link for link in hrefs(page, "main a[href]") if visit.site.name(link) == "index.html"]
+    assert homes, "404.html has no link home"
+    others = [error for error in visit.errors if address not in error]
+    assert not others, others
+
+
+def check_icon_and_card(visit):
+    icon = visit.page.locator("link[rel~=icon]").evaluate_all("icons => icons.map(icon => icon.href)")
+    card = visit.page.locator("meta[property='og:image']").evaluate_all("cards => cards.map(card => card.content)")
+    for what, addresses in (("favicon", icon), ("social card", card)):
+        assert len(addresses) == 1, f"no {what}"
+        name = visit.site.name(addresses[0])  # None where the address is no whole one, as a card's must be
+        assert name and (visit.site.folder / name).is_file(), f"{what}: there is no {addresses[0]}"
+
+
+def check_site_has_equations(visit):
+    """That each is set as one is checked on the pages; here, that any has come through."""
+    texts = ((visit.site.folder / name).read_text(encoding="utf-8") for name in visit.site.pages)
+    assert any('<span class="math display">' in text for text in texts), "no equation on any page"
+
+
+SITE_CHECKS = (
+    check_first_screen,
+    check_navbar,
+    check_reading_order,
+    check_search,
+    check_not_found,
+    check_icon_and_card,
+    check_site_has_equations,
+)
