@@ -41,6 +41,7 @@ def digests(root):
 COMMANDS = {
     "nbdev_export": ["-c", "from nbdev.doclinks import nbdev_export; nbdev_export()"],
     "nbdev_clean": ["-c", "from nbdev.clean import nbdev_clean; nbdev_clean()"],
+    "refresh_quarto_yml": ["-c", "from nbdev.quarto import refresh_quarto_yml; refresh_quarto_yml()"],
     "tools/readme.py": ["tools/readme.py"],
 }
 

@@ -65,7 +65,11 @@ def anchors(pages):
 
 @pytest.fixture(scope="module")
 def site():
-    return yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]
+    """What Quarto is told of the website: by hand, and by nbdev from settings.ini."""
+    by_hand, by_nbdev = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "_quarto.yml", NOTEBOOKS / "nbdev.yml"))
+    assert by_hand["metadata-files"] == ["nbdev.yml"]
+    assert not by_hand["website"].keys() & by_nbdev["website"].keys(), "each once"
+    return by_hand["website"] | by_nbdev["website"]
 
 
 def refuse(found):
@@ -77,7 +81,8 @@ def test_every_notebook_becomes_a_page_without_a_warning(prepared, pages):
     folder, said = prepared
     sources = {path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
     assert {page.path for page in pages} == sources
-    assert (folder / "_quarto.yml").read_bytes() == (ROOT / "_quarto.yml").read_bytes()
+    for name in ("_quarto.yml", "nbdev.yml", "404.qmd", "styles.scss", "images/card.png"):
+        assert (folder / name).read_bytes() == (NOTEBOOKS / name).read_bytes()
     refuse(re.findall(r".*\b\w*Warning\b.*|.*Traceback.*", said))
 
 
