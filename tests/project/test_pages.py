@@ -13,6 +13,8 @@ import yaml
 from checkout import copy_of, run_python
 from pages import MARKDOWN, QUARTO_OPTIONS, SITE, read_pages, slug
 
+pytestmark = pytest.mark.xdist_group("pages")  # prepared once, by one process
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "nbs"
 REPOSITORY = "https://github.com/tripletloss/tripletloss"
