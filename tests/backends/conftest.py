@@ -11,7 +11,7 @@ def most_cases(name):
     """How many cases of a test are run: JAX compiles each way through the code anew, and tracing takes PyTorch long."""
     if "refuse" in name:  # what is refused is not compiled
         return None
-    return {"jax": 3, "tensorflow": 16, "torch": 1 if "compil" in name else None}[keras.backend.backend()]
+    return {"jax": 2, "tensorflow": 16, "torch": 1 if "compil" in name else None}[keras.backend.backend()]
 
 
 def pytest_collection_modifyitems(config, items):
