@@ -20,7 +20,7 @@ NOTEBOOKS = sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
 )
 RUN = "import sys; from execnb.shell import CaptureShell; CaptureShell().execute(*sys.argv[1:], exc_stop=True)"
-NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:,\d{3})+|\d+)?\.?\d+(?:[eE][-+]?\d+)?(?![\w])")
+NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")
 RELATIVE, ABSOLUTE = 1e-3, 2e-6
 TRAINED = 0.15
 
@@ -37,8 +37,10 @@ def texts_and_pictures(outputs):
 
 
 def words_and_numbers(text):
-    """The text with a # for each number and single blanks, and the numbers."""
-    numbers = [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+    """The text with a # for each number and single blanks, and the numbers; 15% is 0.15."""
+    numbers = [
+        float(match[0].replace(",", "")) / (100 if re.match(r"\s?%", text[match.end() :]) else 1) for match in NUMBER.finditer(text)
+    ]
     return " ".join(NUMBER.sub("#", text).split()), numbers
 
 
@@ -87,6 +89,37 @@ def run_anew(notebook, target):
 
 def test_there_are_notebooks():
     assert NOTEBOOKS
+
+
+def cell(text, directive="", pictures=0):
+    outputs = [{"text": [text]}, *[{"data": {"image/png": "", "text/plain": "<Figure>"}}] * pictures]
+    return {"source": [directive, "print()"], "outputs": outputs}
+
+
+@pytest.mark.parametrize(
+    ("stored", "fresh", "noticed"),
+    [
+        (cell("loss 0.5000"), cell("loss 0.5001"), None),
+        (cell("loss 0.5"), cell("loss 0.51"), "the page says 0.5 and the code 0.51"),
+        (cell("12,000 rows"), cell("13,000 rows"), "the page says 12000 and the code 13000"),
+        (cell("-1e-3"), cell("1e-3"), "the page says -0.001 and the code 0.001"),
+        (cell("a 1"), cell("b 1"), "the page says\na 1\n"),
+        (cell("1 2"), cell("1"), "the page says\n1 2\n"),
+        (cell("a   1.0"), cell("a 1"), None),  # another number of digits moves what is aligned
+        (cell("shape (2, 3)"), cell("shape (2, 4)"), "the page says 3 and the code 4"),
+        (cell("float32"), cell("float64"), "the page says\nfloat32\n"),
+        (cell("", pictures=2), cell("", pictures=1), "2 pictures are stored, 1 were drawn"),
+        (cell("loss 0.5", "#| trained\n"), cell("loss 0.6"), None),
+        (cell("loss 0.5", "#| trained\n"), cell("loss 0.7"), "the page says 0.5 and the code 0.7"),
+        (cell("8%", "#| trained\n"), cell("4%"), None),
+        (cell("80%", "#| trained\n"), cell("40%"), "the page says 0.8 and the code 0.4"),
+        (cell("3 s", "#| measured\n"), cell("9 s"), None),
+        (cell("3 s", "#| measured\n"), cell("3 ms"), "the page says\n3 s\n"),
+    ],
+)
+def test_a_difference_is_noticed(stored, fresh, noticed):
+    found = difference(stored, fresh)
+    assert found is None if noticed is None else found.startswith(noticed), found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
