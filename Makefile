@@ -13,7 +13,7 @@ bin := .venv/bin
 
 # Half a file must not count as made.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest fuzz mutations notebooks readme pictures docs bench bench-full clean
+.PHONY: demo test test-lowest fuzz mutations notebooks readme pictures quarto docs bench bench-full clean
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tripletloss needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
@@ -96,8 +96,11 @@ readme: .venv/dev  ## README.md from nbs/index.ipynb
 pictures: .venv/dev  ## the site's favicon and social card
 	$(bin)/python tools/pictures.py
 
-docs: .venv/dev  ## the site, into _docs; needs the quarto program
+# Before anything is installed for it.
+quarto:
 	@command -v quarto >/dev/null || { echo "make docs needs Quarto: https://quarto.org/docs/get-started"; exit 1; }
+
+docs: quarto .venv/dev  ## the site, into _docs; needs the quarto program
 	touch README.md  # so that nbdev does not write it anew, in Quarto's way
 	$(bin)/nbdev_docs
 
