@@ -120,7 +120,12 @@ docs: quarto .venv/dev  ## the site, into _docs; needs the quarto program
 define measure
 	set -e; for backend in tensorflow torch jax; do .venv-bench/bin/python -m benchmarks.loss --backend $$backend $(1); done
 	[ ! -e .venv-addons/ready ] || .venv-addons/bin/python -m benchmarks.loss --backend addons $(1)
-	KERAS_BACKEND=tensorflow .venv-bench/bin/python -m benchmarks.training $(1)
+	set -e; for backend in tensorflow torch jax; do KERAS_BACKEND=$$backend .venv-bench/bin/python -m benchmarks.training $(1); done
+endef
+
+# What each trick of the engine is worth.
+define ablate
+	set -e; for backend in tensorflow torch jax; do .venv-bench/bin/python -m benchmarks.ablations --backend $$backend $(1); done
 endef
 
 bench: .venv-bench/ready .venv-addons/ready  ## speed and memory beside the peers, in a few sizes, into build/bench
@@ -136,6 +141,7 @@ endef
 
 bench-full: .venv-bench/ready .venv-addons/ready  ## all sizes, and what the peers answer, into benchmarks/results
 	$(call measure,)
+	$(call ablate,)
 	$(peers)
 
 clean:

@@ -1,8 +1,9 @@
 """What is measured: for each backend, functions of embeddings and labels that wait until their result is there.
 
-Every contender is a builder `(distance, strategy) -> step(x, y)`, which makes the loss and its gradient. The floor is
-the product of the embeddings with themselves, whole and in blocks whose results are dropped. Libraries are imported
-inside the builders, since no environment has them all.
+Every contender is a builder `(distance, strategy) -> step(x, y)`, which makes the loss and its gradient. A TensorFlow
+graph is traced for a batch of unknown size, as `fit` traces it, unless its name says "known size". `EAGER` has the steps
+without any compilation. The floor is the product of the embeddings with themselves, whole and in blocks whose results
+are dropped. Libraries are imported inside the builders, since no environment has them all.
 """
 
 from collections.abc import Callable
@@ -36,18 +37,38 @@ def own_loss(distance: str, strategy: str) -> Callable:
 # TensorFlow
 
 
-def tensorflow_step(loss: Callable, jit_compile: bool) -> Step:
-    """Loss (labels, embeddings) and gradient as a graph."""
+def tensorflow_loss_and_gradient(loss: Callable) -> Callable:
+    """A function of embeddings and labels from a loss of labels and embeddings."""
     import tensorflow as tf
 
-    @tf.function(jit_compile=jit_compile)
-    def both(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def loss_and_gradient(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = loss(y, x)
         return value, tape.gradient(value, x)
 
-    return lambda x, y: [result.numpy() for result in both(x, y)]
+    return loss_and_gradient
+
+
+def tensorflow_step(loss: Callable, jit_compile: bool = False, known_size: bool = False) -> Step:
+    """Loss and gradient as a graph, which is traced in the first step; for any batch size, unless that is to be known."""
+    import tensorflow as tf
+
+    graphs = []
+
+    def step(x: tf.Tensor, y: tf.Tensor) -> list[np.ndarray]:
+        if not graphs:
+            signature = None if known_size else [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in (x, y)]
+            graphs.append(tf.function(tensorflow_loss_and_gradient(loss), signature, jit_compile=jit_compile))
+        return [result.numpy() for result in graphs[0](x, y)]
+
+    return step
+
+
+def tensorflow_eager(loss: Callable) -> Step:
+    """Loss and gradient, operation by operation."""
+    loss_and_gradient = tensorflow_loss_and_gradient(loss)
+    return lambda x, y: [result.numpy() for result in loss_and_gradient(x, y)]
 
 
 def tensorflow_floors() -> dict[str, Step]:
@@ -92,6 +113,14 @@ def jax_step(loss: Callable) -> Step:
     return lambda x, y: jax.block_until_ready(both(x, y))
 
 
+def jax_eager(loss: Callable) -> Step:
+    """Loss and gradient, operation by operation."""
+    import jax
+
+    both = jax.value_and_grad(lambda x, y: loss(y, x))
+    return lambda x, y: jax.block_until_ready(both(x, y))
+
+
 def jax_floors() -> dict[str, Step]:
     """The bare product, whole and in blocks; the barrier keeps the compiler from making only what is returned."""
     import jax
@@ -123,9 +152,10 @@ def torch_step(loss: Callable) -> Step:
 
     def step(x: object, y: object) -> object:
         x = x.detach().requires_grad_()
-        loss(y, x).backward()
+        value = loss(y, x)
+        value.backward()
         torch_wait()
-        return x.grad
+        return value.detach(), x.grad
 
     return step
 
@@ -180,24 +210,34 @@ LACKING = {
     "pytorch-metric-learning": ("all/semi-hard",),  # its miner leaves out the pairs that want the fallback
     "sentence-transformers": ("all/hard",),
 }
-OWN, OWN_JIT = "tripletloss", "tripletloss, jit"
+OWN, KNOWN, OWN_JIT = "tripletloss", "tripletloss, known size", "tripletloss, jit"
 BUILDERS = {
     "tensorflow": {
-        OWN: lambda distance, strategy: tensorflow_step(own_loss(distance, strategy), False),
-        OWN_JIT: lambda distance, strategy: tensorflow_step(own_loss(distance, strategy), True),
-        "TensorFlow Similarity": lambda distance, strategy: tensorflow_step(tensorflow_similarity(distance, strategy), False),
-        "TensorFlow Similarity, jit": lambda distance, strategy: tensorflow_step(tensorflow_similarity(distance, strategy), True),
+        OWN: lambda *which: tensorflow_step(own_loss(*which)),
+        KNOWN: lambda *which: tensorflow_step(own_loss(*which), known_size=True),
+        OWN_JIT: lambda *which: tensorflow_step(own_loss(*which), jit_compile=True),
+        "TensorFlow Similarity": lambda *which: tensorflow_step(tensorflow_similarity(*which)),
+        "TensorFlow Similarity, jit": lambda *which: tensorflow_step(tensorflow_similarity(*which), jit_compile=True),
     },
     "addons": {
-        "TensorFlow Addons": lambda distance, strategy: tensorflow_step(tensorflow_addons(distance, strategy), False),
-        "TensorFlow Addons, jit": lambda distance, strategy: tensorflow_step(tensorflow_addons(distance, strategy), True),
+        "TensorFlow Addons": lambda *which: tensorflow_step(tensorflow_addons(*which)),
+        "TensorFlow Addons, jit": lambda *which: tensorflow_step(tensorflow_addons(*which), jit_compile=True),
     },
-    "jax": {OWN_JIT: lambda distance, strategy: jax_step(own_loss(distance, strategy))},
+    "jax": {OWN_JIT: lambda *which: jax_step(own_loss(*which))},
     "torch": {
-        OWN: lambda distance, strategy: torch_step(own_loss(distance, strategy)),
-        "pytorch-metric-learning": lambda distance, strategy: torch_step(metric_learning(distance, strategy)),
-        "sentence-transformers": lambda distance, strategy: torch_step(sentence_transformers(distance, strategy)),
+        OWN: lambda *which: torch_step(own_loss(*which)),
+        "pytorch-metric-learning": lambda *which: torch_step(metric_learning(*which)),
+        "sentence-transformers": lambda *which: torch_step(sentence_transformers(*which)),
     },
+}
+EAGER = {
+    "tensorflow": {
+        OWN: lambda *which: tensorflow_eager(own_loss(*which)),
+        "TensorFlow Similarity": lambda *which: tensorflow_eager(tensorflow_similarity(*which)),
+    },
+    "addons": {"TensorFlow Addons": lambda *which: tensorflow_eager(tensorflow_addons(*which))},
+    "jax": {OWN_JIT: lambda *which: jax_eager(own_loss(*which))},
+    "torch": BUILDERS["torch"],
 }
 FLOORS = {"tensorflow": tensorflow_floors, "addons": tensorflow_floors, "jax": jax_floors, "torch": torch_floors}
 

@@ -2,33 +2,39 @@
 
 Each case (n, d, distance, strategy) is timed in one process, all contenders in turn, round after round, so that a
 noisy machine is noisy for all of them; a time counts as its ratio to the floor of that same process. Peak memory is
-that of a process of its own for every contender, less the same at n = 64. A contender that fails there, or would
-take too long by what it took before, becomes a row that says so.
+that of a process of its own for every contender, less the same at n = 64; `first_step_s` is how long its first step
+took, which traces and compiles. Small batches are timed without any compilation too (`eager_milliseconds`). A contender
+that fails, or takes too long, becomes a row that says so.
+
+A process of its own is forked from one that has imported the libraries and has done nothing with them.
 """
 
 import argparse
 import csv
 import importlib.metadata
-import json
+import multiprocessing
 import os
 import platform
 import resource
 import shutil
-import signal
 import statistics
 import subprocess
-import sys
 import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
-from benchmarks.contenders import BUILDERS, FLOORS, LACKING, OWN, OWN_JIT, as_tensors, embeddings_and_labels
+from benchmarks.contenders import BUILDERS, EAGER, FLOORS, KNOWN, LACKING, OWN_JIT, as_tensors, embeddings_and_labels
 
 RESULTS = Path(__file__).parent / "results"
 BASELINE = 64  # peak memory is counted above that of a run with so many rows
-TOO_LONG = 10.0  # seconds: a contender expected to take longer for one step is not run
+TOO_LONG = 10.0  # seconds: a contender that takes longer for one step, or is expected to, is not timed
 MEMORY_SHARE = 0.75  # of the machine's memory, above which a process is stopped
-ROUNDS, SECONDS = 5, 2.0  # of timing a case, at least
+SECONDS = 1.5  # of timing a case, at least
+KNOWN_SIZES = (32, 64, 512, 2048, 8192)  # where a graph for one batch size is timed too
+EAGER_SIZES = (32, 64, 512)  # where steps without compilation are timed
 PACKAGES = (
     "tripletloss", "keras", "tensorflow", "jax", "torch", "numpy", "tensorflow-similarity", "tensorflow-addons",
     "pytorch-metric-learning", "sentence-transformers",
@@ -48,85 +54,144 @@ class Case(NamedTuple):
 
 QUICK = [Case(n) for n in (32, 512, 8192)]
 FAMILY = [
+    *[Case(64, strategy=strategy) for strategy in ("all/semi-hard", "all/all")],
     *[Case(512, strategy=strategy) for strategy in ("all/semi-hard", "all/hard", "all/all")],
-    *[Case(512, strategy=strategy, members=256) for strategy in ("all/semi-hard", "all/all")],
+    *[Case(512, strategy=strategy, members=members) for strategy in ("all/semi-hard", "all/all") for members in (51, 256)],
     Case(4096, strategy="all/all"),
     *[Case(8192, strategy=strategy) for strategy in ("all/semi-hard", "all/hard")],
 ]
 FULL = [
-    *[Case(n) for n in (32, 128, 512, 2048, 4096, 8192, 16384, 32768)],
+    *[Case(n) for n in (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)],
     *[Case(8192, distance=name) for name in ("euclidean", "squared_euclidean", "inner_product", "snr")],
     Case(4096, distance="manhattan"),
-    *[Case(n, strategy="hard") for n in (32, 512, 8192, 32768)],
+    *[Case(n, strategy="hard") for n in (32, 512, 8192)],
     *[Case(n, d) for d in (32, 512) for n in (512, 8192)],
     *FAMILY,
 ]
+IMPORTS = {  # what the process that others are forked from imports
+    "tensorflow": ["tripletloss", "tensorflow_similarity.losses"],
+    "addons": ["tensorflow_addons"],
+    "jax": ["tripletloss"],
+    "torch": ["tripletloss", "pytorch_metric_learning.losses", "sentence_transformers.losses"],
+}
 COMPARED = ("cosine",)  # the distances in which the peers are measured too
+
+
+def libraries_of(backend: str, case: Case) -> list[str]:
+    """The contenders of a case: peers where they have it, our own where it tells something new."""
+    names = [name for name in BUILDERS[backend] if case.strategy not in LACKING.get(name, ())]
+    if case.distance not in COMPARED:
+        names = [name for name in names if "tripletloss" in name]
+    ordinary = (case.d, case.distance, case.members) == (128, "cosine", 4)
+    if backend == "tensorflow" and not ordinary:
+        names = [name for name in names if name != OWN_JIT]
+    if not ordinary or case.strategy != "semi-hard" or case.n not in KNOWN_SIZES:
+        names = [name for name in names if name != KNOWN]
+    return names
 
 
 # One process: times, or a peak
 
 
-def timed(backend: str, case: Case, libraries: list[str]) -> dict[str, list[float]]:
-    """Seconds of every step of the floors and of the libraries, interleaved."""
-    x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d, case.members), case.dtype)
-    steps = {name: BUILDERS[backend][name](case.distance, case.strategy) for name in libraries} | FLOORS[backend]()
-    for step in steps.values():
-        step(x, y), step(x, y)  # the first traces and compiles
-    seconds, start = {name: [] for name in steps}, time.perf_counter()
-    while len(seconds["whole"]) < ROUNDS or (time.perf_counter() - start < SECONDS and len(seconds["whole"]) < 200):
+def in_turn(steps: dict[str, Callable[[], object]], seconds: float = SECONDS) -> dict[str, list[float]]:
+    """Seconds of every step, round after round: for so long and 5 rounds, but only 3 where they take 10 seconds."""
+    times, start = {name: [] for name in steps}, time.perf_counter()
+    for rounds in range(200):
+        passed = time.perf_counter() - start
+        if rounds >= 3 and (passed > 10 or (rounds >= 5 and passed > seconds)):
+            break
         for name, step in steps.items():
             begin = time.perf_counter()
-            step(x, y)
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
+            step()
+            times[name].append(time.perf_counter() - begin)
+    return times
 
 
-def peak(backend: str, case: Case, library: str) -> tuple[float, float]:
-    """This process's peak memory in MB (on a GPU: the device's) after one step, and the seconds of another."""
+def timed(backend: str, case: Case, libraries: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every step of the floors and of the libraries, interleaved; for small batches those of eager steps too."""
     x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d, case.members), case.dtype)
-    step = BUILDERS[backend][library](case.distance, case.strategy)
-    step(x, y)
-    begin = time.perf_counter()
-    step(x, y)
-    seconds = time.perf_counter() - begin
+
+    def measured(steps: dict[str, Callable]) -> dict[str, list[float]]:
+        for step in steps.values():
+            for _ in range(2 if case.n < 8192 else 1):  # the first traces and compiles
+                step(x, y)
+        return in_turn({name: lambda step=step: step(x, y) for name, step in steps.items()})
+
+    def built(builders: dict[str, Callable]) -> dict[str, Callable]:
+        return {name: builders[name](case.distance, case.strategy) for name in libraries if name in builders}
+
+    times = {"steps": measured(built(BUILDERS[backend]) | FLOORS[backend]()), "eager": {}}
+    if case.n in EAGER_SIZES:
+        times["eager"] = measured(built(EAGER[backend]))
+    return times
+
+
+def peak(backend: str, case: Case, libraries: list[str]) -> tuple[float, float, float]:
+    """This process's peak memory in MB (on a GPU: the device's) after one step, and the seconds of that and of another."""
+    x, y = as_tensors(backend, *embeddings_and_labels(case.n, case.d, case.members), case.dtype)
+    step = BUILDERS[backend][libraries[0]](case.distance, case.strategy)
+    first, second = seconds_of(lambda: step(x, y)), seconds_of(lambda: step(x, y))
     if backend == "torch":
         import torch
 
         if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() / 2**20, seconds
+            return torch.cuda.max_memory_allocated() / 2**20, first, second
     if backend == "jax":
         import jax
 
         if jax.default_backend() == "gpu":
-            return jax.devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20, seconds
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, seconds
+            return jax.devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20, first, second
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, first, second
 
 
-def in_process(what: str, backend: str, case: Case, libraries: list[str]) -> tuple[object, str]:
-    """What a fresh process answers, or None and why there is no answer."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
-    exact = case.dtype != "tf32"  # a GPU may round the factors of a float32 product to 10 bits: only where asked to
-    environment |= {"JAX_DEFAULT_MATMUL_PRECISION": "highest" if exact else "tensorfloat32", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0" if exact else "1"}
-    if backend == "tensorflow":  # TensorFlow Similarity needs Keras 2; this package imports Keras 3 whatever it says
-        environment["TF_USE_LEGACY_KERAS"] = "1"
-    request = json.dumps([what, backend, case, libraries])
-    command = [sys.executable, "-m", "benchmarks.loss", "--answer", request]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def seconds_of(step: Callable[[], object]) -> float:
+    """How long it takes once."""
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
+
+
+def answer(sender: Connection, what: Callable, *arguments: object) -> None:
+    """Send what a function returns, and why there is nothing if it fails."""
+    try:
+        sender.send((what(*arguments), ""))
+    except Exception as error:
+        sender.send((None, f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:160]))
+
+
+def environment(backend: str, dtype: str) -> dict[str, str]:
+    """What the libraries want to be told before they are imported."""
+    exact = dtype != "tf32"  # a GPU may round the factors of a float32 product to 10 bits: only where asked to
+    variables = {
+        "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend,
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest" if exact else "tensorfloat32",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0" if exact else "1",
+    }  # fmt: skip
+    # TensorFlow Similarity needs Keras 2; this package imports Keras 3 whatever it says.
+    return variables | ({"TF_USE_LEGACY_KERAS": "1"} if backend == "tensorflow" else {})
+
+
+def in_process(what: Callable, backend: str, case: Case, libraries: list[str]) -> tuple[object, str]:
+    """What a process of its own returns, or None and why there is nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTS[backend])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=answer, args=(sender, what, backend, case, libraries))
+    with mock.patch.dict(os.environ, environment(backend, case.dtype)):  # that of the server, which the first call starts
+        process.start()
+    sender.close()
     limit = MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    while True:
-        try:
-            output, errors = process.communicate(timeout=0.1)
-            break
-        except subprocess.TimeoutExpired:
-            if resident(process.pid) > limit:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                return None, f"out of memory: over {limit / 2**30:.0f} GB"
-    if process.returncode:
-        lines = [line.strip() for line in errors.splitlines() if "Error" in line and "File" not in line]
-        return None, f"failed: {(lines or [f'exit status {process.returncode}'])[-1][:160]}"
-    return json.loads(output.splitlines()[-1]), ""
+    while not receiver.poll(0.1):
+        if resident(process.pid) > limit:
+            process.kill()
+            process.join()
+            return None, f"out of memory: over {limit / 2**30:.0f} GB"
+    try:
+        reply = receiver.recv()
+    except EOFError:
+        reply = None, "failed: the process ended without an answer"
+    process.join()
+    return reply
 
 
 def resident(process: int) -> int:
@@ -142,33 +207,39 @@ def resident(process: int) -> int:
 
 def measure(backend: str, case: Case, before: dict) -> list[dict]:
     """One row for each contender; `before` keeps the peak at the baseline, and the seconds of the largest case so far."""
-    libraries = [name for name in BUILDERS[backend] if case.distance in COMPARED or name in (OWN, OWN_JIT)]
-    libraries = [name for name in libraries if case.strategy not in LACKING.get(name, ())]
-    if not libraries:
-        return []
+    libraries = libraries_of(backend, case)
     rows = {name: {"library": name, "backend": backend, **case._asdict(), "note": ""} for name in libraries}
     for name in libraries:
-        kind, base = (name, *case[1:]), (name, case.strategy)
-        if base not in before:
-            before[base] = in_process("peak", backend, Case(BASELINE, strategy=case.strategy, dtype=case.dtype), [name])
-        answer, why = before[base]
-        last_n, last_seconds, why = before.setdefault(kind, (BASELINE, 0.0, why))
-        expected = last_seconds * (case.n / last_n) ** 2 if last_n >= 1024 else 0.0
-        if not why and expected > TOO_LONG:
-            why = f"not run: {expected:.0f} s expected from {last_seconds:.1f} s at n={last_n}"
-        if not why:
-            answer, why = in_process("peak", backend, case, [name])
-            if not why:
-                rows[name]["peak_mb"] = round(answer[0] - before[base][0][0], 1)
-                before[kind] = (case.n, answer[1], "")
-            elif case.n > 1024:
-                before[kind] = (case.n, last_seconds, why)  # no larger case need be tried
-        rows[name]["note"] = why
+        rows[name] |= weigh(backend, case, name, before)
     runnable = [name for name in libraries if not rows[name]["note"]]
-    seconds, why = in_process("timed", backend, case, runnable)
+    times, why = in_process(timed, backend, case, runnable) if runnable else ({}, "")
     for name in runnable:
-        rows[name] |= {"note": why} if why else summary(seconds, name)
+        rows[name] |= {"note": why} if why else summary(times["steps"], name)
+        if not why and name in times["eager"]:
+            rows[name]["eager_milliseconds"] = round(statistics.median(times["eager"][name]) * 1e3, 3)
     return list(rows.values())
+
+
+def weigh(backend: str, case: Case, name: str, before: dict) -> dict:
+    """Peak memory and first step of a contender, or a note why it is not to be timed."""
+    baseline, kind = Case(BASELINE, strategy=case.strategy, dtype=case.dtype), (name, *case[1:])
+    if (name, baseline) not in before:
+        before[name, baseline] = in_process(peak, backend, baseline, [name])
+    base, why = before[name, baseline]
+    last_n, last_seconds, why = before.setdefault(kind, (BASELINE, 0.0, why))
+    expected = last_seconds * (case.n / last_n) ** 2 if last_n >= 1024 else 0.0
+    if not why and expected > TOO_LONG:
+        why = f"not run: {expected:.0f} s expected from {last_seconds:.1f} s at n={last_n}"
+    if why:
+        return {"note": why}
+    figures, why = (base, "") if case == baseline else in_process(peak, backend, case, [name])
+    if why:
+        before[kind] = (case.n, last_seconds, why)  # no larger case need be tried
+        return {"note": why}
+    megabytes, first, seconds = figures
+    before[kind] = (case.n, seconds, "")
+    slow = f"not timed: a step took {seconds:.0f} s" if seconds > TOO_LONG else ""
+    return {"peak_mb": round(megabytes - base[0], 1), "first_step_s": round(first, 3), "note": slow}
 
 
 def summary(seconds: dict[str, list[float]], name: str) -> dict:
@@ -185,7 +256,7 @@ def summary(seconds: dict[str, list[float]], name: str) -> dict:
 
 COLUMNS = (
     "backend", "library", "distance", "strategy", "dtype", "members", "n", "d", "milliseconds", "floor_milliseconds", "ratio",
-    "ratio_quarter", "ratio_three_quarters", "rounds", "peak_mb", "note",
+    "ratio_quarter", "ratio_three_quarters", "rounds", "peak_mb", "first_step_s", "eager_milliseconds", "note",
 )  # fmt: skip
 
 
@@ -239,27 +310,18 @@ def run(backend: str, cases: list[Case], folder: Path) -> None:
         rows += new
         write(folder / f"loss-{backend}.csv", COLUMNS, rows)
         for row in new:
-            figures = f"{row['ratio']:8.2f} x floor {row.get('peak_mb', float('nan')):9.1f} MB" if "ratio" in row else row["note"]
+            figures = f"{row['ratio']:8.2f} x floor {row['peak_mb']:9.1f} MB {row['first_step_s']:6.2f} s" if "ratio" in row else row["note"]
             print(f"{backend:10s} n={case.n:<6d} d={case.d:<4d} {case.distance:17s} {case.strategy:13s} {row['library']:27s} {figures}", flush=True)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", choices=sorted(BUILDERS), help="whose contenders are measured")
+    parser.add_argument("--backend", required=True, choices=sorted(BUILDERS), help="whose contenders are measured")
     parser.add_argument("--quick", action="store_true", help="three batch sizes of one kind")
     parser.add_argument("--dtype", default="float32", help="of the embeddings, such as bfloat16; tf32 is float32 with products in TensorFloat-32, on a GPU")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the tables")
-    parser.add_argument("--answer", help=argparse.SUPPRESS)  # what a process of its own is asked
     arguments = parser.parse_args()
-    if arguments.answer:
-        what, backend, case, libraries = json.loads(arguments.answer)
-        case = Case(*case)
-        answer = peak(backend, case, libraries[0]) if what == "peak" else timed(backend, case, libraries)
-        print(json.dumps(answer))
-        return
-    if not arguments.backend:
-        parser.error("--backend is needed")
     cases = [case._replace(dtype=arguments.dtype) for case in (QUICK if arguments.quick else FULL)]
     run(arguments.backend, cases, arguments.output)
 

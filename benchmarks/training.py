@@ -3,6 +3,9 @@
 The network's forward and backward pass is timed with a loss that costs nothing, the mean of the embeddings; the triplet
 loss and its gradient are timed for the same number of embeddings. A large network is timed at a small batch, and its
 time is taken to grow in proportion: the table says at how many rows it was measured.
+
+On every backend (`KERAS_BACKEND`), a step of `fit` with 64 rows is timed with the loss and with a plain mean of squares
+in its place: what the loss adds to a real step of a network that costs nearly nothing.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.contenders import BUILDERS, OWN_JIT, as_tensors, embeddings_and_labels
+from benchmarks.contenders import BUILDERS, OWN_JIT, as_tensors, embeddings_and_labels, own_loss
 from benchmarks.loss import RESULTS, write
 
 COLUMNS = ("network", "batch", "network_rows", "network_milliseconds", "loss_milliseconds", "loss_share")
@@ -33,6 +36,9 @@ def small() -> tuple[keras.Model, tuple[int, ...]]:
     layers = [keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.Conv2D(64, 3, activation="relu")]
     return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(WIDTH)]), (8, 8, 1)
 
+
+FIT_COLUMNS = ("backend", "jit", "batch", "with_loss_milliseconds", "without_loss_milliseconds", "difference_milliseconds")
+FIT_BATCH, FIT_STEPS = 64, 50  # rows of a step, steps of an epoch
 
 NETWORKS = {"ResNet-50, 224 x 224": (resnet, 16), "two convolutions, 8 x 8": (small, 1024)}  # and rows timed at most
 
@@ -74,6 +80,45 @@ def share(build: Callable[[], tuple[keras.Model, tuple[int, ...]]], most: int, b
     return measured, network, median_milliseconds(lambda: loss(embeddings, labels), 5 * rounds)
 
 
+class Clock(keras.callbacks.Callback):
+    """How long the last epoch took."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Start it."""
+        self.begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Stop it."""
+        self.seconds = time.perf_counter() - self.begin
+
+
+def fit_epoch(loss: Callable, jit_compile: bool | str) -> Callable[[], float]:
+    """A function that fits the small network to random data for an epoch, and returns the milliseconds of a step."""
+    model, shape = small()
+    model.compile("sgd", loss, jit_compile=jit_compile)
+    rows, clock = FIT_BATCH * FIT_STEPS, Clock()
+    x = np.random.default_rng(0).normal(size=(rows, *shape)).astype("float32")
+
+    def epoch() -> float:
+        model.fit(x, np.arange(rows) // 4 % 16, batch_size=FIT_BATCH, shuffle=False, verbose=0, callbacks=[clock])
+        return clock.seconds / FIT_STEPS * 1e3
+
+    return epoch
+
+
+def run_fit(epochs: int, folder: Path) -> None:
+    """A step with and without the loss, in turn; as `fit` compiles it, and on TensorFlow without XLA too."""
+    backend, rows = keras.backend.backend(), []
+    losses = own_loss("cosine", "semi-hard"), lambda y, x: keras.ops.mean(keras.ops.square(x), axis=-1)
+    for jit_compile in ("auto", False) if backend == "tensorflow" else ("auto",):
+        fits = [fit_epoch(loss, jit_compile) for loss in losses]
+        times = [[fit() for fit in fits] for _ in range(1 + epochs)][1:]  # the first compiles
+        medians = map(statistics.median, zip(*((a, b, a - b) for a, b in times), strict=True))
+        rows.append(dict(zip(FIT_COLUMNS, (backend, jit_compile, FIT_BATCH, *(round(x, 3) for x in medians)), strict=True)))
+        print(rows[-1], flush=True)
+    write(folder / f"fit-{backend}.csv", FIT_COLUMNS, rows)
+
+
 def run(rounds: int, folder: Path) -> None:
     """Measure both networks at every batch size."""
     rows = []
@@ -90,9 +135,13 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
+    parser.add_argument("--fit", action="store_true", help="the step of fit alone; so on JAX and PyTorch anyway")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the tables")
     arguments = parser.parse_args()
-    run(3 if arguments.quick else 9, arguments.output)
+    rounds = 3 if arguments.quick else 9
+    run_fit(rounds, arguments.output)
+    if keras.backend.backend() == "tensorflow" and not arguments.fit:
+        run(rounds, arguments.output)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,15 @@ def float64():
     jax.config.update("jax_enable_x64", False)
 
 
+@pytest.fixture
+def block_size():
+    """`set_block_size`, for one test: fewer numbers than a batch has make it go the way of a large one."""
+    from tripletloss.distribution import set_block_size
+
+    yield set_block_size
+    set_block_size(None)
+
+
 @pytest.fixture(scope="session")
 def compiled_once(tmp_path_factory):
     """Outside jit, JAX compiles every loop and condition at each call; what it compiled once need not be made again."""

@@ -14,7 +14,7 @@ def grad(fn, x):
 
 
 def raw_grad(fn, x):
-    """The same, as the backend returns it."""
+    """The same, as the backend returns it; an error where there is none, as a training step would raise one."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -22,16 +22,17 @@ def raw_grad(fn, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = fn(x)
-        return tf.convert_to_tensor(tape.gradient(y, x, unconnected_gradients="zero"))
+        gradient = tape.gradient(y, x)
+        assert gradient is not None, "no gradient: the loss is not connected with the embeddings"
+        return tf.convert_to_tensor(gradient)
     if BACKEND == "jax":
         import jax
 
         return jax.grad(fn)(ops.convert_to_tensor(x))
     x = ops.convert_to_tensor(x).detach().clone().requires_grad_(True)
-    y = fn(x)
-    if y.requires_grad:
-        y.backward()
-    return ops.zeros_like(x) if x.grad is None else x.grad
+    fn(x).backward()
+    assert x.grad is not None, "no gradient: the loss is not connected with the embeddings"
+    return x.grad
 
 
 def compiled(fn):

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from .distances import Tensor, unit_rows
+from ._checks import Tensor
+from .distances import l2_normalize
 
 # %% ../nbs/03_layers.ipynb #9fd935d1
 def check_units(
@@ -72,7 +73,7 @@ class L2Embedding(keras.layers.Layer):
         """Unit rows (..., d) of inputs (..., k), in the layer's compute dtype; d is k without `units`."""
         rows = ops.convert_to_tensor(self.dense(inputs) if self.dense else inputs)
         wide = ops.cast(rows, keras.backend.result_type(rows.dtype, "float32"))  # integers become floats too
-        return ops.cast(unit_rows(wide), self.compute_dtype)
+        return ops.cast(l2_normalize(wide), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """The input's shape, with `units` in the last place."""

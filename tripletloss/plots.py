@@ -29,11 +29,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
-from .distances import Distance, Tensor, get
-from .losses import TripletLoss, check_margin, loss_of_distances
+from ._checks import Tensor, check_count, check_margin, check_together
+from ._tables import rows_per_block
+from .distances import Distance, get
+from .distribution import block_size
+from .losses import TripletLoss, loss_of_distances
 from .metrics import as_labelled_rows, check_width, count_relevant, nearest_keys
-from .mining import check_together, mine_table, rows_per_block
-from .samplers import check_count, check_rows
+from .mining import mine_table
+from .samplers import check_rows
 
 # %% ../nbs/06_plots.ipynb #e14408da
 def rows_and_labels(
@@ -297,7 +300,7 @@ def pair_distances(
     distance: Distance,
 ) -> np.ndarray:  # (k,) floats
     """Distances from the first to the second row of each pair; ValueError if they are too large for a float."""
-    size = rows_per_block(len(pairs), rows.shape[1])
+    size = rows_per_block(len(pairs), rows.shape[1], block_size())
     blocks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     found = [ops.convert_to_numpy(distance.paired(rows[block[:, 0]], rows[block[:, 1]])) for block in blocks]
     together = np.concatenate([np.zeros(0, rows.dtype), *found])
@@ -402,10 +405,10 @@ def mined_triplets(
     loss: TripletLoss,  # its strategies, distance and margin decide
 ) -> Mined:
     """All triplets of the anchors."""
-    arguments, n = loss.fn_kwargs, len(points.rows)
+    n = len(points.rows)
     pairs = np.column_stack([np.repeat(anchors, n), np.tile(np.arange(n), len(anchors))])
-    table = pair_distances(points.rows, pairs, arguments["distance"]).reshape(len(anchors), n)
-    strategies = arguments["positive_mining_strategy"], arguments["negative_mining_strategy"]
+    table = pair_distances(points.rows, pairs, loss.distance).reshape(len(anchors), n)
+    strategies = loss.positive_mining_strategy, loss.negative_mining_strategy
     found = []
     for place, anchor in enumerate(anchors):
         same = points.classes == points.classes[anchor]
@@ -413,7 +416,7 @@ def mined_triplets(
         found.append(np.column_stack([np.full(len(pair), place), pair]))
     place, positive, negative = np.concatenate(found).T
     distances = (ops.convert_to_tensor(table[place, partner]) for partner in (positive, negative))
-    losses = loss_of_distances(*distances, arguments["soft_margin"], arguments["margin"])
+    losses = loss_of_distances(*distances, loss.soft_margin, loss.margin)
     return Mined(anchors[place], positive, negative, ops.convert_to_numpy(losses))
 
 
@@ -428,11 +431,11 @@ def mean_loss(mined: Mined, average: str) -> float:
 
 def finding_of_triplets(mined: Mined, loss: TripletLoss, anchors: int, n: int) -> str:
     """How many of the triplets are active, and their mean loss."""
-    strategies = f"{loss.fn_kwargs['positive_mining_strategy']}/{loss.fn_kwargs['negative_mining_strategy']}"
+    strategies = f"{loss.positive_mining_strategy}/{loss.negative_mining_strategy}"
     some = f", {anchors} of {n} anchors" if anchors < n else ""
     if not len(mined.loss):
         return f"{strategies}{some}: no anchor has a positive and a negative"
-    mean = mean_loss(mined, loss.fn_kwargs["average"])
+    mean = mean_loss(mined, loss.average)
     return f"{strategies}{some}: {np.sum(mined.loss > 0)} of {len(mined.loss)} triplets are active, mean loss {mean:.3g}"
 
 # %% ../nbs/06_plots.ipynb #5745a86c

@@ -1,4 +1,4 @@
-"""What the package relies on without any documentation's word: these tests say so when it changes, before users' numbers do."""
+"""What the package relies on and no documentation promises: these tests fail when it changes, before users' numbers do."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ from keras import ops
 from on_backend import BACKEND, array, compiled
 
 import tripletloss as tl
+from tripletloss import _checks
 
 
 class Given(keras.losses.Loss):
@@ -19,8 +20,7 @@ class Given(keras.losses.Loss):
 def test_keras_still_divides_by_what_the_loss_relies_on():
     """Keras's means divide by the number of losses, or by the sum of the weights.
 
-    `TripletLoss` scales its losses so that this mean is the one over valid anchors. Were Keras to divide by
-    something else, this test would say so before users' losses did.
+    `TripletLoss` scales its losses so that this mean is the one over valid anchors.
     """
     values = np.array([1, 2, 0, 5], "float32")
     for reduction, expected in (("sum_over_batch_size", 2), ("mean", 2), ("sum", 8), ("mean_with_sample_weight", 2)):
@@ -47,44 +47,56 @@ def test_the_losses_of_an_empty_batch_add_up_to_0():
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_a_mask_shows_in_what_a_loss_of_shape_1_becomes(masked):
-    """`check_no_mask`: without a mask (1,) stays (1,), and with one it takes the mask's shape, in `fit` as well."""
-    shapes = []
+def test_keras_still_puts_the_mask_on_the_predictions(masked):
+    """`check_no_mask` reads `_keras_mask`, an attribute without documentation; a Keras that puts the mask elsewhere fails here."""
+    masks = []
 
     class Watched(keras.losses.Loss):
         def __call__(self, y_true, y_pred, sample_weight=None):
-            shapes.append(tuple(tl.losses.Blank(reduction="none")((), y_pred).shape))
+            mask = getattr(y_pred, "_keras_mask", None)
+            masks.append(None if mask is None else tuple(mask.shape))
             return ops.sum(y_pred)
 
     first = [keras.layers.Masking(-1.0)] if masked else []
     model = keras.Sequential([keras.Input((3,)), *first, keras.layers.Dense(3)])
     model.compile("sgd", Watched())
-    model.fit(np.ones((4, 3), "float32"), np.arange(4) // 2, verbose=0)
-    assert any(shape in ((4,), (None,)) for shape in shapes) == masked
-    assert masked or set(shapes) == {(1,)}
+    x, y = np.ones((4, 3), "float32"), np.arange(4) // 2
+    for step in (model.fit, model.evaluate):
+        masks.clear()
+        step(x, y, verbose=0)
+        assert any(shape in ((4,), (None,)) for shape in masks) == masked, step.__name__
+        assert masked or set(masks) == {None}
+
+
+def test_the_mask_that_the_package_looks_for_is_the_one_of_keras():
+    """Keras's own losses find it too: rows that it hides do not count in their mean."""
+    y_pred = keras.layers.Masking(-1.0)(np.array([[1.0], [-1.0], [3.0]], "float32"))
+    with pytest.raises(ValueError, match="no Keras mask"):
+        tl.TripletLoss()(np.array([0, 0, 1]), y_pred)
+    assert float(Given()(np.zeros((3, 1), "float32"), y_pred)) == pytest.approx(2)
 
 
 def test_a_dense_tensor_is_itself_without_gaps():
-    """`as_dense` takes whatever comes back changed for sparse or ragged."""
+    """`as_dense` takes what comes back changed for sparse or ragged."""
     for x in (np.ones((2, 3), "float32"), keras.Variable(np.ones((2, 3), "float32"))):
         tensor = ops.convert_to_tensor(x)
         assert ops.convert_to_tensor(tensor, sparse=False, ragged=False) is tensor
-    compiled(lambda x: tl.distances.as_dense(x, "x", "floats"))(ops.ones((2, 3)))
+    compiled(lambda x: _checks.as_dense(x, "x", "floats"))(ops.ones((2, 3)))
 
 
 def test_keras_hands_labels_to_a_loss_as_they_are():
     """`Loss.__call__` casts them to floats; what calls it does not, so that a loss with its own `__call__` gets integers."""
-    seen = []
+    dtypes = []
 
     class Watched(keras.losses.Loss):
         def __call__(self, y_true, y_pred, sample_weight=None):
-            seen.append(keras.backend.standardize_dtype(y_true.dtype))
+            dtypes.append(keras.backend.standardize_dtype(y_true.dtype))
             return ops.sum(y_pred)
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     model.compile("sgd", Watched())
     model.fit(np.ones((4, 3), "float32"), np.arange(4, dtype="int32"), verbose=0)
-    assert seen[-1] == "int32"
+    assert dtypes[-1] == "int32"
 
 
 def test_what_a_callback_puts_into_the_logs_reaches_those_behind_it():
@@ -94,13 +106,13 @@ def test_what_a_callback_puts_into_the_logs_reaches_those_behind_it():
         def on_epoch_end(self, epoch, logs=None):
             logs["val_found"] = float(epoch)
 
-    seen = []
-    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_found"]))
+    found = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: found.append(logs["val_found"]))
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     model.compile("sgd", "mse")
     x = np.ones((4, 3), "float32")
     history = model.fit(x, x, epochs=2, verbose=0, callbacks=[Puts(), watch]).history
-    assert seen == history["val_found"] == [0.0, 1.0]
+    assert found == history["val_found"] == [0.0, 1.0]
 
 
 def test_a_metric_may_be_several_numbers():

@@ -81,7 +81,7 @@ class Stretched(distances.Distance):
         return {"factor": self.factor}
 
 
-def test_own_distance_needs_call_alone():
+def test_a_custom_distance_needs_call_alone():
     query, key = QUERY.astype("float32"), KEY.astype("float32")
     distance = Stretched(3.0)
     np.testing.assert_allclose(array(distance.pairwise(query, key)), 3 * pairwise("manhattan", query, key), rtol=1e-5)
@@ -114,7 +114,7 @@ def test_ranking_rows_order_keys_as_the_distance(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "manhattan"])
-def test_ranking_rows_order_keys_around_a_centre_of_each_class(name):
+def test_ranking_rows_order_keys_around_a_reference_of_each_class(name):
     """Among keys of one class, around one of their members, whatever is around the others."""
     query, key = (ops.convert_to_tensor(x.astype("float32")) for x in (QUERY, KEY))
     labels, key_labels = np.arange(len(QUERY)) % 2, np.arange(len(KEY)) % 2
@@ -128,7 +128,7 @@ def test_ranking_rows_order_keys_around_a_centre_of_each_class(name):
         np.testing.assert_array_equal(np.argsort(ranked[i, same]), np.argsort(table[i, same]))
 
 
-def test_own_distance_survives_json():
+def test_a_custom_distance_survives_json():
     stored = json.loads(json.dumps(distances.serialize(Stretched(3.0))))
     for loaded in (distances.deserialize(stored), distances.get(stored)):
         assert isinstance(loaded, Stretched)
@@ -263,7 +263,7 @@ def test_gradient_where_points_coincide(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_bad_row_harms_no_other(name, bad):
+def test_a_non_finite_row_harms_no_other(name, bad):
     query, key = QUERY.astype("float32"), KEY.astype("float32")
     query[2, 1] = key[3, 0] = bad
     table = array(distances.get(name).pairwise(query, key))

@@ -121,15 +121,31 @@ def test_any_dtype_is_gathered(dtype, results):
 
 def test_alone_nothing_changes():
     x, labels = ops.convert_to_tensor(EMBEDDINGS), ops.convert_to_tensor([0, 1, 2])
-    assert distribution.replicas() == 1 and distribution.sum_share() == 1 and not distribution.is_shape_probe()
+    assert distribution.replicas() == 1 and distribution.sum_scale() == 1 and not distribution.is_shape_probe()
     for rows in (x, labels):
         gathered, offset = distribution.gather(rows)
         assert gathered is rows and offset == 0
-    np.testing.assert_array_equal(array(distribution.total(x)), EMBEDDINGS)
-    assert not grad(lambda x: ops.sum(distribution.total(x)), EMBEDDINGS).any()
+    np.testing.assert_array_equal(array(distribution.all_reduce_sum(x)), EMBEDDINGS)
+    assert (grad(lambda x: ops.sum(x + distribution.all_reduce_sum(x)), EMBEDDINGS) == 1).all()  # no gradient through the sum
     twelve, three = (ops.convert_to_tensor(number, "float32") for number in (12, 3))
-    assert float(distribution.mean_share(twelve, three)) == 4
-    assert float(distribution.mean_share(twelve, three - 3)) == 0
+    assert float(distribution.mean_scale(twelve, three)) == 4
+    assert float(distribution.mean_scale(twelve, three - 3)) == 0
+
+
+def test_block_size_is_set_and_reset(block_size):
+    usual = distribution.block_size()
+    block_size(7)
+    assert distribution.block_size() == 7
+    block_size(np.int64(9))
+    assert distribution.block_size() == 9
+    block_size(None)
+    assert distribution.block_size() == usual >= 2**20
+
+
+@pytest.mark.parametrize("numbers", [0, -1, 1.5, True, "7"])
+def test_block_size_refuses(numbers, block_size):
+    with pytest.raises(ValueError, match="numbers must be an integer of at least 1; received"):
+        block_size(numbers)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,7 +163,7 @@ PARENT = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600'])
 
 
 def runs(process):
-    """Whether the process does anything still; a dead one may stay in the list until somebody takes note."""
+    """Whether the process does anything still; a dead one may stay in the list until its parent takes note."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True, check=False).stdout
     return state.strip()[:1] not in ("", "Z")
 

@@ -18,7 +18,7 @@ import tripletloss as tl
 rng = np.random.default_rng(8)
 N = 10
 X = rng.normal(size=(N, 3)).astype("float32")
-Y = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 7])  # the last is alone
+Y = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 7])  # the last is a singleton
 LOSSES, VALID = triplet_losses(Y, X, name="euclidean")
 WEIGHT = np.arange(N, dtype="float32") / 4
 
@@ -102,6 +102,14 @@ def test_configuration_survives_json(settings):
     np.testing.assert_array_equal(array(ops.cast(loss(Y, X), "float32")), array(ops.cast(loaded(Y, X), "float32")))
 
 
+def test_arguments_are_attributes():
+    loss = tl.TripletLoss("l2", "easy", "hard", margin=0.3, average="active", reduction="sum", name="mine")
+    arguments = {key: value for key, value in loss.get_config().items() if key != "distance"}
+    assert {key: getattr(loss, key) for key in arguments} == arguments
+    assert isinstance(loss.distance, tl.distances.Euclidean) and loss.fn_kwargs == {}
+    assert tl.MetricLoss(label_times, factor=2.0).fn_kwargs == {"factor": 2.0}
+
+
 def test_names():
     assert tl.TripletLoss().name.startswith("triplet_loss")
     assert tl.TripletLoss(name="mine").name == "mine"
@@ -126,15 +134,15 @@ def test_metric_loss_of_any_function():
     assert float(loaded(labels, X[:3])) == pytest.approx(6.0)
 
 
-def test_metric_loss_hands_on_integers():
-    seen = []
+def test_metric_loss_passes_integers_on():
+    received = []
 
     def spy(labels, embeddings):
-        seen.append((keras.backend.standardize_dtype(labels.dtype), array(labels).tolist()))
+        received.append((keras.backend.standardize_dtype(labels.dtype), array(labels).tolist()))
         return ops.sum(embeddings, axis=1)
 
     tl.MetricLoss(spy)(np.array([2**24, 2**24 + 1]), X[:2])
-    dtype, labels = seen[0]
+    dtype, labels = received[0]
     assert dtype.startswith("int")
     assert labels == [2**24, 2**24 + 1]
 
@@ -230,7 +238,7 @@ def test_fit_learns(jit_compile):
     assert min(losses[-5:]) < 0.7 * losses[0]
 
 
-def test_fit_with_all_alone_is_zero_and_changes_nothing():
+def test_fit_with_singletons_is_zero_and_changes_nothing():
     model = identity(tl.TripletLoss(), rate=1.0)
     losses = model.fit(X, np.arange(N), batch_size=N, epochs=2, verbose=0).history["loss"]
     assert losses == [0.0, 0.0]

@@ -21,7 +21,7 @@ rng = np.random.default_rng(5)
 N, M = 9, 7
 X, Y = rng.normal(size=(N, 3)), rng.integers(0, 3, N)
 KEY_X, KEY_Y = rng.normal(size=(M, 3)), rng.integers(0, 4, M)
-Y[1] = 7  # nobody else's
+Y[1] = 7  # a singleton class
 
 
 def strategies(positive, negative):
@@ -126,7 +126,7 @@ def test_gradient_of_explicit_triplets_with_swap(distance, float64):
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 0, 0]])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_nobody_valid_is_zero_with_zero_gradient(distance, labels):
+def test_no_valid_anchor_is_zero_with_zero_gradient(distance, labels):
     x, labels, loss = X[:4].astype("float32"), np.array(labels), tl.TripletLoss(distance)
     assert float(loss(labels, x)) == 0
     np.testing.assert_array_equal(grad(lambda x: loss(labels, x), x), 0)
@@ -197,7 +197,7 @@ def test_rows_of_zeros_and_constant_rows():
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_a_bad_row_is_nan_and_harms_no_other(distance, bad, soft):
+def test_a_non_finite_row_is_nan_and_harms_no_other(distance, bad, soft):
     x, y = X.astype("float32"), np.arange(N) % 2
     x[4, 1] = bad
     losses = array(tl.triplet_loss(y, x, distance=distance, soft_margin=soft))
@@ -211,7 +211,7 @@ def test_a_bad_row_is_nan_and_harms_no_other(distance, bad, soft):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("where", ["the only positive", "the only negative"])
-def test_nan_where_there_is_no_choice_but_a_bad_row(where, distance, bad):
+def test_nan_where_there_is_no_choice_but_a_non_finite_row(where, distance, bad):
     x = X[:4].astype("float32")
     x[1] = bad
     y = np.array([0, 0, 1, 2]) if where == "the only positive" else np.array([0, 1, 0, 0])
@@ -219,7 +219,7 @@ def test_nan_where_there_is_no_choice_but_a_bad_row(where, distance, bad):
     assert np.isnan(losses[0])
 
 
-def test_a_bad_row_that_counts_for_nobody_harms_no_other():
+def test_a_non_finite_singleton_harms_no_other():
     x, y = X.astype("float32"), np.arange(N) % 2
     x[4], y[4] = np.nan, 5
     losses = array(tl.triplet_loss(y, x, distance="euclidean"))

@@ -1,4 +1,4 @@
-"""Retrieval measures and what a loss sees, against plain loops; the callback and the metric in `fit`, on each backend."""
+"""Retrieval measures and statistics of a loss's triplets against plain loops; the callback and the metric in `fit`."""
 
 import json
 
@@ -10,7 +10,7 @@ from on_backend import BACKEND, array, tensor
 from reference import DISTANCES, STRATEGIES, loss_of_triplet, pairwise, triplets_of
 
 import tripletloss as tl
-from tripletloss import metrics, mining
+from tripletloss import metrics
 from tripletloss.distances import Distance
 
 K = (1, 3, 10)
@@ -50,7 +50,7 @@ def test_retrieval_against_loops(name, own):
 
 
 class Weighted(Distance):
-    """A distance that no library knows."""
+    """A distance that scikit-learn does not have."""
 
     def call(self, query, key):
         return ops.sum(ops.abs(query[:, None] - key[None]) * ops.arange(1.0, 5.0), axis=-1)
@@ -64,10 +64,10 @@ def test_retrieval_with_a_custom_distance():
     np.testing.assert_allclose(list(found.values())[:-1], retrieval_by_loops(table, y, y, K, own=True)[0], atol=1e-6)
 
 
-def test_retrieval_in_many_blocks(monkeypatch):
+def test_retrieval_in_many_blocks(block_size):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, 4)).astype("float32"), rng.integers(0, 9, 90)
-    monkeypatch.setattr(mining, "BLOCK_NUMBERS", 200)
+    block_size(200)
     for name in ("euclidean", "inner_product"):
         expected, _ = retrieval_by_loops(pairwise(name, x, x), y, y, K, own=True)
         found = list(tl.metrics.retrieval_metrics(x, y, K, distance=name).values())
@@ -122,10 +122,10 @@ def test_nothing_to_search(n):
     assert np.isnan(found["recall_at_1"])
 
 
-# What a loss sees.
+# Statistics of a loss's triplets.
 
 
-def seen_by_loops(labels, x, name, positive, negative, soft):
+def statistics_by_loops(labels, x, name, positive, negative, soft):
     """The six numbers, from the triplets of the loops."""
     table = pairwise(name, x, x)
     pairs = triplets_of(labels, table, positive=positive, negative=negative)
@@ -139,14 +139,16 @@ def seen_by_loops(labels, x, name, positive, negative, soft):
 
 @pytest.mark.parametrize("positive, negative", STRATEGIES)
 @pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("classes", [2, 9])  # more partners than a window has, and fewer
-def test_what_a_loss_sees(positive, negative, soft, classes):
+@pytest.mark.parametrize("classes", [2, 9])  # more positives than are listed, and fewer
+@pytest.mark.parametrize("numbers", [None, 300])  # in a block: one table, and several blocks
+def test_statistics(positive, negative, soft, classes, numbers, block_size):
+    block_size(numbers)
     rng = np.random.default_rng(classes)
     x, y = rng.normal(size=(45, 4)).astype("float32"), rng.integers(0, classes, 45)
     y[0] = 99
     metric = metrics.TripletMetrics(tl.TripletLoss("euclidean", positive, negative, soft))
     metric.update_state(y, ops.convert_to_tensor(x))
-    expected = seen_by_loops(y, x, "euclidean", positive, negative, soft)
+    expected = statistics_by_loops(y, x, "euclidean", positive, negative, soft)
     np.testing.assert_allclose([float(value) for value in metric.result().values()], expected, rtol=1e-4)
 
 
@@ -157,7 +159,7 @@ def test_batches_count_by_their_triplets():
     parts = [(y[:6], x[:6]), (y[6:], x[6:])]
     for labels, rows in parts:
         metric.update_state(labels, ops.convert_to_tensor(rows))
-    small, large = (seen_by_loops(*part, "manhattan", "hard", "semi-hard", False) for part in parts)
+    small, large = (statistics_by_loops(*part, "manhattan", "hard", "semi-hard", False) for part in parts)
     weights = [len(labels) * numbers[1] for (labels, _), numbers in zip(parts, (small, large), strict=True)]
     expected = np.average([small[2], large[2]], weights=weights)
     assert float(metric.result()["positive_distance"]) == pytest.approx(expected, rel=1e-5)
@@ -166,7 +168,7 @@ def test_batches_count_by_their_triplets():
 
 
 @pytest.mark.parametrize("negative", ["semi-hard", "all"])
-def test_nan_is_seen(negative):
+def test_nan_shows(negative):
     x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
     x[2] = np.nan
     metric = metrics.TripletMetrics(tl.TripletLoss(negative_mining_strategy=negative))
@@ -175,7 +177,7 @@ def test_nan_is_seen(negative):
 
 
 class Counted(Distance):
-    """A euclidean distance that counts the tables that it is asked for."""
+    """A euclidean distance that counts its calls."""
 
     tables = 0
 
@@ -188,15 +190,15 @@ class Counted(Distance):
 
 
 def test_one_pass_of_mining(monkeypatch):
-    """All six numbers together ask for as many tables as the mining alone."""
+    """All six numbers together make as many tables as the mining alone."""
     x, y = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(30, 4)).astype("float32")), np.arange(30) % 5
-    loss, asked = tl.TripletLoss(Counted()), []
+    loss, calls = tl.TripletLoss(Counted()), []
     metric = metrics.TripletMetrics(loss)
-    for look in (lambda: tl.mine_triplets(y, x, distance=Counted()), lambda: metric.update_state(y, x)):
+    for run in (lambda: tl.mine_triplets(y, x, distance=Counted()), lambda: metric.update_state(y, x)):
         monkeypatch.setattr(Counted, "tables", 0)
-        look()
-        asked.append(Counted.tables)
-    assert asked[0] == asked[1] > 0
+        run()
+        calls.append(Counted.tables)
+    assert calls[0] == calls[1] > 0
 
 
 def test_sums_of_half_precision_do_not_overflow():
@@ -259,18 +261,18 @@ def test_callback_drives_early_stopping(tmp_path):
     assert (tmp_path / "best.keras").exists()
 
 
-def test_whoever_stands_behind_the_callback_sees_its_numbers(capsys):
+def test_callbacks_behind_it_get_its_numbers(capsys):
     """Other callbacks, and the progress bar, which Keras puts last."""
-    seen, before = [], []
+    found, before = [], []
     watch = tl.metrics.RetrievalCallback(*data(40, seed=1))
-    behind = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_recall_at_1"]))
+    behind = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: found.append(logs["val_recall_at_1"]))
     in_front = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: before.append("val_recall_at_1" in logs))
     compiled_network(tl.TripletLoss()).fit(*data(), epochs=2, verbose=2, callbacks=[in_front, watch, behind])
-    assert seen[-1] == watch.result["recall_at_1"] and before == [False, False]
-    assert f"val_recall_at_1: {seen[-1]:.4f}" in capsys.readouterr().out
+    assert found[-1] == watch.result["recall_at_1"] and before == [False, False]
+    assert f"val_recall_at_1: {found[-1]:.4f}" in capsys.readouterr().out
 
 
-def test_whoever_watches_is_warned_of_epochs_without_a_look():
+def test_a_callback_that_needs_its_numbers_warns_of_epochs_without():
     watch = tl.metrics.RetrievalCallback(*data(40, seed=1), every=2)
     stop = keras.callbacks.EarlyStopping("val_recall_at_1", mode="max", patience=5)
     with pytest.warns(UserWarning, match="val_recall_at_1.*not available"):
@@ -353,13 +355,13 @@ def test_metric_in_fit_and_evaluate(strategies):
     x, y = data(40)
     loss = tl.TripletLoss("euclidean", *strategies)
     model = compiled_network(loss, metrics=[metrics.TripletMetrics(loss)])
-    before = seen_by_loops(y, model.predict(x, verbose=0), "euclidean", *strategies, False)
+    before = statistics_by_loops(y, model.predict(x, verbose=0), "euclidean", *strategies, False)
     evaluated = model.evaluate(x, y, batch_size=40, verbose=0, return_dict=True)
-    np.testing.assert_allclose([evaluated[name] for name in metrics.SEEN], before, rtol=1e-4)
+    np.testing.assert_allclose([evaluated[name] for name in metrics.STATISTICS], before, rtol=1e-4)
     history = model.fit(x, y, batch_size=40, epochs=1, validation_data=(x, y), validation_batch_size=40, verbose=0).history
-    np.testing.assert_allclose([history[name][0] for name in metrics.SEEN], before, rtol=1e-4)
-    after = seen_by_loops(y, model.predict(x, verbose=0), "euclidean", *strategies, False)
-    np.testing.assert_allclose([history[f"val_{name}"][0] for name in metrics.SEEN], after, rtol=1e-4)
+    np.testing.assert_allclose([history[name][0] for name in metrics.STATISTICS], before, rtol=1e-4)
+    after = statistics_by_loops(y, model.predict(x, verbose=0), "euclidean", *strategies, False)
+    np.testing.assert_allclose([history[f"val_{name}"][0] for name in metrics.STATISTICS], after, rtol=1e-4)
 
 
 def test_metric_is_saved_with_the_model(tmp_path):
@@ -373,7 +375,7 @@ def test_metric_is_saved_with_the_model(tmp_path):
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-6)
 
 
-def test_metric_sees_labels_exactly():
+def test_metric_compares_labels_exactly():
     """In float32 these two classes would be one."""
     metric = metrics.TripletMetrics(tl.TripletLoss())
     metric.update_state(np.array([2**24, 2**24, 2**24 + 1, 2**24 + 1]), ops.convert_to_tensor(np.eye(4, dtype="float32")))

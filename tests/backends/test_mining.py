@@ -1,4 +1,7 @@
-"""Chosen indices and validity against the loops, in one block and in several."""
+"""Chosen indices and validity against the loops: in one table with masks, in one block and in several.
+
+A table of fewer numbers than a block is made whole (`mine_small`), any other in blocks (`mine_large`).
+"""
 
 import itertools
 
@@ -10,12 +13,13 @@ from on_backend import BACKEND, array, compiled, tensor
 from reference import DISTANCES, NEGATIVES, POSITIVES, mine, pairwise
 
 import tripletloss as tl
+from tripletloss import _tables
 
 rng = np.random.default_rng(4)
 N, M = 11, 8
 X, Y = rng.normal(size=(N, 3)).astype("float32"), rng.integers(0, 4, N)
 KEY_X, KEY_Y = rng.normal(size=(M, 3)).astype("float32"), rng.integers(0, 5, M)
-Y[0] = 9  # nobody else's
+Y[0] = 9  # a singleton class
 
 # keys, and whether key i is no positive of query i
 SETTINGS = {
@@ -40,22 +44,34 @@ def mined(y=Y, x=X, keys=None, **settings):
     return positive, negative, valid
 
 
-def assert_mined(computed, expected):
-    """Equal to the loops' triplets; what stands where a query is not valid means nothing."""
+def assert_mined(computed, expected, but=None):
+    """Equal to the loops' triplets, but for one query; what stands where a query is not valid means nothing."""
     positive, negative, valid = computed
     np.testing.assert_array_equal(valid, [t is not None for t in expected])
-    assert [(int(p), int(n)) if v else None for p, n, v in zip(positive, negative, valid, strict=True)] == expected
+    found = [(int(p), int(n)) if v else None for p, n, v in zip(positive, negative, valid, strict=True)]
+    differ = [(i, *pair) for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1] and i != but]
+    assert not differ, f"query, found, expected: {differ}"
 
 
 def strategies(positive, negative):
     return {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
 
 
+WAYS = {"small": None, "large": 1}  # block sizes: with the default one table of masks, otherwise blocks
+
+
+@pytest.fixture(params=WAYS)
+def way(request, block_size):
+    """Both ways through the engine, whatever the size of the batch; a test may set another block size."""
+    block_size(WAYS[request.param])
+    return request.param
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("negative", NEGATIVES)
 @pytest.mark.parametrize("positive", POSITIVES)
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_equals_the_loops(distance, positive, negative, setting):
+def test_equals_the_loops(distance, positive, negative, setting, way):
     with_keys, remove = SETTINGS[setting]
     keys = (KEY_Y, KEY_X) if with_keys else None
     expected = mine(
@@ -77,21 +93,22 @@ def test_equals_the_loops(distance, positive, negative, setting):
 @pytest.mark.parametrize("rows", [1, 2, 7, N, 1000])
 @pytest.mark.parametrize("setting", ["itself", "keys"])
 @pytest.mark.parametrize("distance", ["euclidean", "manhattan"])
-def test_blocks_change_nothing(distance, setting, rows, monkeypatch):
+def test_blocks_change_nothing(distance, setting, rows, block_size):
     keys = (KEY_Y, KEY_X) if setting == "keys" else None
     key_y, key_x = keys or (None, X)
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * len(key_x))
+    block_size(rows * len(key_x))
     assert_mined(mined(keys=keys, distance=distance), mine(Y, pairwise(distance, X, key_x), key_y))
 
 
-MANY_X, MANY_Y = rng.normal(size=(300, 3)).astype("float32"), rng.integers(0, 60, 300)  # rows of whole tiles and fillers
+MANY_X, MANY_Y = rng.normal(size=(300, 3)).astype("float32"), rng.integers(0, 60, 300)  # rows of whole tiles, padded to 320
 
 
-@pytest.mark.parametrize("rows", [1, 7, 300, 1000])
+@pytest.mark.parametrize("rows", [1, 7, 250, 1000])
 @pytest.mark.parametrize("setting", ["itself", "keys"])
-def test_blocks_of_tiled_rows_change_nothing(setting, rows, monkeypatch):
+def test_blocks_of_tiled_rows_change_nothing(setting, rows, block_size):
+    """Blocks of one row, of several with a padded last one, one block of all, and the table of masks."""
     query = (Y, X) if setting == "keys" else (MANY_Y, MANY_X)
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * 320)
+    block_size(rows * 320)
     for negative in NEGATIVES:
         computed = mined(*query, (MANY_Y, MANY_X) if setting == "keys" else None, negative_mining_strategy=negative)
         table = pairwise("cosine", query[1], MANY_X)
@@ -99,14 +116,14 @@ def test_blocks_of_tiled_rows_change_nothing(setting, rows, monkeypatch):
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_tiled_rows(distance):
-    """At 300 rows every distance fills its table up to whole tiles; nobody chooses a filler, not even of label 0."""
+def test_tiled_rows(distance, way):
+    """The rows of 300 keys are padded to whole tiles; padding is not chosen, not even by queries of label 0."""
     y = np.concatenate([[0], MANY_Y[1:] + 1])
     assert_mined(mined(y, MANY_X, distance=distance), mine(y, pairwise(distance, MANY_X, MANY_X)))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_a_filler_is_not_chosen_even_where_all_else_is_broken(distance):
+def test_padding_is_not_chosen_even_where_all_other_rows_are_not_finite(distance, way):
     x, y = MANY_X.copy(), np.zeros(300, int)
     x[1:] = np.nan
     positive, negative, valid = mined(y, x, distance=distance)
@@ -117,10 +134,11 @@ def test_a_filler_is_not_chosen_even_where_all_else_is_broken(distance):
     assert positive[0] == 1 and (negative[:-1] == 299).all()
 
 
-WINDOW = tl.mining.WINDOW
+LISTED = _tables.MAX_LISTED_POSITIVES
 SIZES = {
-    "as large as the window": [WINDOW] * 20,
-    "one more than the window": [WINDOW + 1] * 20,
+    "as many positives as are listed": [LISTED + 1] * 20,  # the query is none of them
+    "one positive fewer": [LISTED] * 20,
+    "one positive more": [LISTED + 2] * 20,
     "one large among small": [200, *[3] * 40],
     "small ones and singletons": [2] * 100 + [1] * 120,
     "two large": [150, 170],
@@ -129,8 +147,8 @@ SIZES = {
 
 @pytest.mark.parametrize("setting", ["itself", "keys"])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_classes_of_all_sizes(sizes, setting):
-    """In rows long enough for positives to be looked up by label: classes inside, at and beyond the window."""
+def test_classes_of_all_sizes(sizes, setting, way):
+    """In rows long enough for tiles: classes below, at and beyond the number of positives that are listed."""
     y = np.repeat(np.arange(len(SIZES[sizes])), SIZES[sizes])
     y = np.random.default_rng(1).permutation(y)
     x = np.random.default_rng(2).normal(size=(len(y), 4)).astype("float32")
@@ -144,7 +162,7 @@ def test_classes_of_all_sizes(sizes, setting):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int64"])
-def test_looking_up_labels_of_any_type(dtype):
+def test_looking_up_labels_of_any_type(dtype, way):
     y = (MANY_Y.astype("int64") - (30 if dtype.startswith("i") else 0)).astype(dtype)
     assert_mined(mined(y, MANY_X), mine(y, pairwise("cosine", MANY_X, MANY_X)))
     largest = np.iinfo("int32" if dtype == "int64" and BACKEND == "jax" else dtype).max
@@ -153,17 +171,18 @@ def test_looking_up_labels_of_any_type(dtype):
 
 
 @pytest.mark.parametrize("negative", NEGATIVES)
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_one_broken_row_among_many(negative, broken):
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_non_finite_row_among_many(negative, bad, way):
     x = MANY_X.copy()
-    x[7] = broken
+    x[7] = bad
     computed = mined(MANY_Y, x, distance="manhattan", negative_mining_strategy=negative)
-    assert_mined(computed, mine(MANY_Y, pairwise("manhattan", x, x), negative=negative))
+    # To a query that is not finite all keys are alike, and whichever it chooses, its loss is NaN.
+    assert_mined(computed, mine(MANY_Y, pairwise("manhattan", x, x), negative=negative), but=7)
 
 
 @pytest.mark.parametrize("negative", NEGATIVES)
-def test_ties_among_many(negative):
-    """On a few points that many share, distances are often equal, and positives as far as the farthest positive."""
+def test_ties_among_many(negative, way):
+    """Rows on a few points: distances are often equal, and negatives as far as the farthest positive."""
     x = np.random.default_rng(3).integers(0, 3, (300, 2)).astype("float32")
     table = pairwise("manhattan", x, x)
     for positive in POSITIVES:
@@ -172,7 +191,7 @@ def test_ties_among_many(negative):
 
 
 @pytest.mark.parametrize("tight", [0.0, 1e-4])
-def test_a_positive_is_never_beyond_itself(tight):
+def test_a_positive_is_never_beyond_itself(tight, way):
     """Equal products may round differently from one column to the next: what lies "beyond" must have another label."""
     x = np.repeat(np.random.default_rng(4).normal(size=(60, 129)), 5, axis=0)
     x = (x + tight * np.random.default_rng(5).normal(size=x.shape)).astype("float32")
@@ -183,55 +202,58 @@ def test_a_positive_is_never_beyond_itself(tight):
     assert (positive != np.arange(300)).all()
 
 
-def test_many_compiled():
+def test_many_compiled(way):
     y = ops.convert_to_tensor(MANY_Y.astype("int32"))
     triplets = compiled(lambda x: tuple(tl.mine_triplets(y, x, distance="euclidean")))(ops.convert_to_tensor(MANY_X))
     assert_mined(tuple(array(x) for x in triplets), mine(MANY_Y, pairwise("euclidean", MANY_X, MANY_X)))
 
 
 @pytest.mark.parametrize("negative", NEGATIVES)
-def test_one_broken_row_among_many_compiled(negative):
+def test_one_non_finite_row_among_many_compiled(negative, way):
     x, y = MANY_X.copy(), ops.convert_to_tensor(MANY_Y.astype("int32"))
     x[7] = np.nan
     fn = compiled(lambda x: tuple(tl.mine_triplets(y, x, distance="euclidean", negative_mining_strategy=negative)))
     computed = tuple(array(t) for t in fn(ops.convert_to_tensor(x)))
-    assert_mined(computed, mine(MANY_Y, pairwise("euclidean", x, x), negative=negative))
+    assert_mined(computed, mine(MANY_Y, pairwise("euclidean", x, x), negative=negative), but=7)
 
 
-def test_block_smaller_than_a_row(monkeypatch):
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 1)
+def test_block_smaller_than_a_row(block_size):
+    block_size(1)
     assert_mined(mined(distance="cosine"), mine(Y, pairwise("cosine", X, X)))
 
 
 @pytest.mark.parametrize("rows", [3, 1000])
-def test_blocks_when_compiled(rows, monkeypatch):
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * N)
+def test_blocks_when_compiled(rows, block_size):
+    block_size(rows * N)
     y = ops.convert_to_tensor(Y.astype("int32"))
     triplets = compiled(lambda x: tuple(tl.mine_triplets(y, x, distance="snr")))(ops.convert_to_tensor(X))
     assert_mined(tuple(array(x) for x in triplets), mine(Y, pairwise("snr", X, X)))
 
 
-@pytest.mark.parametrize("rows", [3, 1000])
-def test_blocks_when_the_graph_knows_no_batch_size(rows, monkeypatch):
+@pytest.mark.parametrize("negative", NEGATIVES)
+@pytest.mark.parametrize("positive", POSITIVES)
+@pytest.mark.parametrize("numbers", [1, 3 * 9, 5000, 1000 * 9])  # all in blocks; the last two: the largest batch alone
+def test_blocks_when_the_graph_knows_no_batch_size(numbers, positive, negative, block_size):
     if BACKEND != "tensorflow":
         pytest.skip("only TensorFlow traces a function without knowing the batch size")
     import tensorflow as tf
 
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", rows * 9)
+    block_size(numbers)
     traced = []
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3], tf.float32)])
     def fn(y, x):
         traced.append(x.shape)
-        return tuple(tl.mine_triplets(y, x, distance="euclidean"))
+        return tuple(tl.mine_triplets(y, x, distance="euclidean", **strategies(positive, negative)))
 
     for x, y in ((X[:9], Y[:9]), (X[:4], Y[:4]), (X[:1], Y[:1]), (X[:0], Y[:0]), (MANY_X, MANY_Y)):
         y = y.astype("int64")
-        assert_mined(tuple(array(t) for t in fn(y, x)), mine(y, pairwise("euclidean", x, x)))
+        expected = mine(y, pairwise("euclidean", x, x), positive=positive, negative=negative)
+        assert_mined(tuple(array(t) for t in fn(y, x)), expected)
     assert len(traced) == 1
 
 
-def test_ties_go_to_the_lowest_index():
+def test_ties_go_to_the_lowest_index(way):
     x = np.array([0, 1, -1, 1, -1, 2, -2, 2, -2], "float32")[:, None]
     y = np.array([0, 0, 0, 1, 1, 0, 0, 1, 1])
     table = pairwise("manhattan", x, x)
@@ -241,14 +263,14 @@ def test_ties_go_to_the_lowest_index():
             assert_mined(computed, mine(y, table, positive=positive, negative=negative))
 
 
-def test_semi_hard_is_strictly_beyond():
+def test_semi_hard_is_strictly_beyond(way):
     """The positive of 0 is at 2 and so is the negative at -2; the next one, at 3, is semi-hard."""
     x, y = np.array([[0], [2], [-2], [-3]], "float32"), np.array([0, 0, 1, 2])
     _, negative, _ = mined(y, x, distance="manhattan")
     assert negative[0] == 3
 
 
-def test_all_points_the_same():
+def test_all_points_the_same(way):
     """Every distance ties: the lowest index, and no negative is beyond the positive."""
     x, y = np.ones((6, 3), "float32"), np.array([0, 1, 0, 1, 0, 1])
     for distance in DISTANCES:
@@ -263,7 +285,7 @@ def test_all_points_the_same():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_a_bad_row_is_chosen_last(distance, bad):
+def test_a_non_finite_row_is_chosen_last(distance, bad, way):
     x, y = X.copy(), np.arange(N) % 2
     x[4] = bad
     good = np.arange(N) != 4
@@ -276,7 +298,7 @@ def test_a_bad_row_is_chosen_last(distance, bad):
             assert [chosen[i] for i in index] == [(index[p], index[n]) for p, n in expected]
 
 
-def test_a_bad_row_is_chosen_where_there_is_no_other():
+def test_a_non_finite_row_is_chosen_where_there_is_no_other(way):
     x = np.array([[0.0], [np.nan], [2.0]], "float32")
     positive, negative, valid = mined(np.array([0, 0, 1]), x, distance="euclidean")
     assert positive[0] == 1
@@ -289,38 +311,38 @@ def test_a_bad_row_is_chosen_where_there_is_no_other():
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_few_queries(distance, n):
+def test_few_queries(distance, n, way):
     assert_mined(mined(Y[:n], X[:n], distance=distance), mine(Y[:n], pairwise(distance, X[:n], X[:n])))
 
 
-def test_no_queries_but_keys():
+def test_no_queries_but_keys(way):
     assert_mined(mined(Y[:0], X[:0], (KEY_Y, KEY_X)), [])
 
 
-def test_no_keys():
+def test_no_keys(way):
     _, _, valid = mined(Y, X, (KEY_Y[:0], KEY_X[:0]))
     assert not valid.any()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_widths_of_embeddings(distance, dtype, float64):
+def test_widths_of_embeddings(distance, dtype, float64, way):
     x = tensor(X, dtype)
     exact = array(ops.cast(x, "float64"))
     assert_mined(mined(Y, x, distance=distance), mine(Y, pairwise(distance, exact, exact)))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
-def test_widths_of_labels(dtype):
+def test_widths_of_labels(dtype, way):
     assert_mined(mined(Y.astype(dtype), X, distance="euclidean"), mine(Y, pairwise("euclidean", X, X)))
 
 
-def test_two_widths_of_labels():
+def test_two_widths_of_labels(way):
     computed = mined(Y.astype("int8"), X, (KEY_Y.astype("int64"), KEY_X), distance="euclidean")
     assert_mined(computed, mine(Y, pairwise("euclidean", X, KEY_X), KEY_Y))
 
 
-def test_uint32_and_int32_labels_are_compared_as_numbers():
+def test_uint32_and_int32_labels_are_compared_as_numbers(way):
     queries, keys = np.array([2**32 - 1, 5, 5], "uint32"), np.array([-1, 5, 6], "int32")
     if BACKEND == "jax":  # 32 bits hold the one or the other
         with pytest.raises(ValueError, match="label"):
@@ -338,13 +360,13 @@ def test_column_of_labels():
 
 
 @pytest.mark.parametrize("labels", [[-1, -1, -2, -2, 0], [2**24, 2**24, 2**24 + 1, 2**24 + 1, 2**24 + 1]])
-def test_labels_are_compared_exactly(labels):
+def test_labels_are_compared_exactly(labels, way):
     labels = np.array(labels)
     assert_mined(mined(labels, X[:5]), mine(labels, pairwise("cosine", X[:5], X[:5])))
 
 
 @pytest.mark.parametrize("labels", [[2**40, 2**40, 2**40 + 2**33, 2**40 + 2**33], [0, 0, 2**32, 2**32]])
-def test_labels_beyond_32_bits_are_exact_or_refused(labels):
+def test_labels_beyond_32_bits_are_exact_or_refused(labels, way):
     labels = np.array(labels, "int64")
     if BACKEND == "jax":
         with pytest.raises(ValueError, match=r"query_labels.*int64.*int32.*return_inverse"):
@@ -353,7 +375,7 @@ def test_labels_beyond_32_bits_are_exact_or_refused(labels):
     assert_mined(mined(labels, X[:4]), mine(labels, pairwise("cosine", X[:4], X[:4])))
 
 
-def test_labels_of_64_bits_on_every_backend(float64):
+def test_labels_of_64_bits_on_every_backend(float64, way):
     labels = np.array([0, 0, 2**32, 2**32])
     assert_mined(mined(labels, X[:4]), mine(labels, pairwise("cosine", X[:4], X[:4])))
 
@@ -365,19 +387,19 @@ def test_lists_will_do():
 # The choice has no gradient and makes no large table.
 
 
-def test_no_table_is_ever_whole(monkeypatch):
-    """A distance that looks at the tables asked of it sees blocks only."""
-    seen = []
+def test_no_table_is_larger_than_a_block(block_size):
+    """A distance that writes down the shapes of the tables asked of it."""
+    shapes = []
 
     class Watched(tl.distances.Distance):
         def call(self, query, key):
-            seen.append((query.shape[0], key.shape[0]))
+            shapes.append((query.shape[0], key.shape[0]))
             return -ops.matmul(query, ops.transpose(key))
 
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 4 * N)
+    block_size(4 * N)
     assert_mined(mined(distance=Watched()), mine(Y, pairwise("inner_product", X, X)))
-    assert seen
-    assert all(rows * columns <= 4 * N for rows, columns in seen)
+    assert shapes
+    assert all(rows * columns <= 4 * N for rows, columns in shapes)
 
 
 def test_embeddings_of_keras_variables():
@@ -386,8 +408,8 @@ def test_embeddings_of_keras_variables():
 
 
 @pytest.mark.parametrize("m", [290, 40])  # rows of whole tiles, and short ones
-def test_fewer_keys_than_queries_without_the_diagonal(m):
-    """Query i has no key of its own where i is beyond the last."""
+def test_fewer_keys_than_queries_without_the_diagonal(m, way):
+    """Query i is no key where i is beyond the last."""
     keys = MANY_Y[:m], MANY_X[:m]
     expected = mine(MANY_Y, pairwise("euclidean", MANY_X, keys[1]), keys[0], remove_diagonal=True)
     assert_mined(mined(MANY_Y, MANY_X, keys, distance="euclidean", remove_diagonal=True), expected)
@@ -402,13 +424,13 @@ TRAINED = list(
 
 
 @pytest.mark.parametrize("distance, positive, spread, size", TRAINED)
-def test_positives_of_a_trained_network(distance, positive, spread, size):
+def test_positives_of_a_trained_network(distance, positive, spread, size, way):
     """Classes tight and far apart: a product of the rows has lost the digits that tell one positive from the other."""
     (classes, members), rng = size, np.random.default_rng(size)
-    centres = rng.normal(size=(classes, 64))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    centers = rng.normal(size=(classes, 64))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     labels = np.repeat(np.arange(classes), members)
-    x = (np.repeat(centres, members, axis=0) + spread * rng.normal(size=(len(labels), 64))).astype("float32")
+    x = (np.repeat(centers, members, axis=0) + spread * rng.normal(size=(len(labels), 64))).astype("float32")
     chosen = mined(labels, x, distance=distance, **strategies(positive, "hard"))[0]
     wide = x.astype("float64")
     wide = wide - wide.mean(axis=1, keepdims=True) if distance == "snr" else wide

@@ -96,7 +96,7 @@ def test_labels_to_the_ends_of_64_bits(labels):
 
 @pytest.mark.skipif(BACKEND != "jax", reason="elsewhere there are 64 bits")
 def test_batches_refuse_labels_that_jax_would_cut():
-    """Compiled, `fit` hands the loss what is left of them; nobody could tell then."""
+    """Compiled, `fit` hands the loss what is left of them; the loss could not tell."""
     with pytest.raises(ValueError, match=r"y of dtype int64 do not fit .* np\.unique"):
         tl.samplers.PKBatches(X, np.array([0, 0, 2**32, 2**32]), 2, 2)
 

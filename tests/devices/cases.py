@@ -49,26 +49,26 @@ class Attraction(keras.losses.Loss):
     def losses_and_counts(self, labels, x):
         """One number for each row (n,), and 1 where the row has a positive, 0 where not (n,)."""
         (keys, offset), (key_labels, _) = (distribution.gather(rows) if self.pooled else (rows, 0) for rows in (x, labels))
-        own = offset + ops.arange(ops.shape(x)[0])
-        positives = (labels[:, None] == key_labels[None]) & (own[:, None] != ops.arange(ops.shape(keys)[0])[None])
+        self_index = offset + ops.arange(ops.shape(x)[0])
+        positives = (labels[:, None] == key_labels[None]) & (self_index[:, None] != ops.arange(ops.shape(keys)[0])[None])
         pull = (1 + ops.cast(key_labels, x.dtype)) * ops.sum(ops.square(x[:, None] - keys[None]), axis=-1)
         return ops.sum(ops.where(positives, pull, 0), axis=1), ops.cast(ops.any(positives, axis=1), x.dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         losses, counts = self.losses_and_counts(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
         weights = counts if sample_weight is None else counts * ops.convert_to_tensor(sample_weight)
-        share = distribution.mean_share if self.pooled else ops.divide_no_nan
+        share = distribution.mean_scale if self.pooled else ops.divide_no_nan
         if self.reduction == "sum_over_batch_size":
             factor = share(ops.cast(ops.size(losses), losses.dtype), ops.sum(counts))
         elif self.reduction == "mean_with_sample_weight":
             factor = share(ops.sum(weights), ops.sum(weights))
         else:
-            factor = distribution.sum_share() if self.pooled else 1
-        return ops.sum(Reduce(reduction=self.reduction)((), losses * factor, weights))
+            factor = distribution.sum_scale() if self.pooled else 1
+        return ops.sum(Reducer(reduction=self.reduction)((), losses * factor, weights))
 
 
-class Reduce(keras.losses.Loss):
-    """What Keras does with the losses it is given."""
+class Reducer(keras.losses.Loss):
+    """Keras's reduction of losses that are computed already."""
 
     def call(self, y_true, y_pred):
         return y_pred
@@ -76,7 +76,7 @@ class Reduce(keras.losses.Loss):
 
 CUTS = {
     "even": (CYCLE, (6, 6)),
-    "every class torn apart": ([0, 1, 2, 3, 4, 5] * 2, (6, 6)),
+    "every class on both": ([0, 1, 2, 3, 4, 5] * 2, (6, 6)),
     "few valid anchors on one": ([0, 0, 1, 1, 0, 1, 2, 3, 4, 5, 6, 2], (6, 6)),
     "no valid anchor on one": ([0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8], (6, 6)),
     "no valid anchor at all": (list(range(12)), (6, 6)),

@@ -1,4 +1,4 @@
-"""How the tests ask the package: one call for the losses and their gradient, with its sizes set as they like."""
+"""How the tests call the package: once for the losses and their gradient, with its sizes set as a test wants them."""
 
 import contextlib
 from unittest import mock
@@ -8,18 +8,21 @@ from keras import ops
 from on_backend import BACKEND, array, compiled
 
 import tripletloss as tl
+from tripletloss import _blocks, _sums, _tables, distribution
 
 
 @contextlib.contextmanager
 def machine(limits, m, dtype="float32"):
     """The package with these limits for m keys; on JAX with 64 bits where the dtype asks for them."""
-    block = None if limits.block_rows is None else limits.block_rows * max(m, 1)
     with contextlib.ExitStack() as stack:
-        patches = {"TILE": limits.tile, "WINDOW": limits.window, "SECOND_LOOK": limits.second_look}
-        stack.enter_context(mock.patch.multiple(tl.mining, **patches))
-        stack.enter_context(mock.patch.object(tl.losses, "WINDOW", limits.window))
-        if block is not None:
-            stack.enter_context(mock.patch.object(tl.mining, "BLOCK_NUMBERS", block))
+        stack.enter_context(mock.patch.object(_tables, "TILE", limits.tile))
+        for module in (_tables, _blocks, _sums):
+            stack.enter_context(mock.patch.object(module, "MAX_LISTED_POSITIVES", limits.listed))
+        distribution.set_block_size(limits.numbers(m))
+        stack.callback(distribution.set_block_size, None)
+        if BACKEND == "jax":  # what is compiled knows of the block size, but not of the constants
+            distribution._jitted.cache_clear()
+            stack.callback(distribution._jitted.cache_clear)
         if BACKEND == "jax" and dtype == "float64":
             import jax
 
@@ -43,7 +46,7 @@ def losses_and_gradient(fn, weights, x):
             tape.watch(x)
             losses = fn(x)
             total = total_of(losses, weights)
-        return array(losses), array(tf.convert_to_tensor(tape.gradient(total, x, unconnected_gradients="zero")))
+        return array(losses), array(tf.convert_to_tensor(tape.gradient(total, x)))
     if BACKEND == "jax":
         import jax
 
@@ -55,10 +58,8 @@ def losses_and_gradient(fn, weights, x):
         return array(losses), array(gradient)
     x = ops.convert_to_tensor(x).detach().clone().requires_grad_(True)
     losses = fn(x)
-    total = total_of(losses, weights)
-    if total.requires_grad:
-        total.backward()
-    return array(losses), np.zeros(x.shape, "float32") if x.grad is None else array(x.grad)
+    total_of(losses, weights).backward()
+    return array(losses), array(x.grad)
 
 
 def loss_of(batch, settings, weights):

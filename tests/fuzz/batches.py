@@ -48,9 +48,9 @@ def spread(rng, classes, d):
 
 
 def clustered(rng, classes, d):
-    """Around one centre for each class, from loose to tight."""
-    centres = rng.normal(size=(max([0, *classes]) + 1, d))
-    return centres[classes] + 10.0 ** -rng.integers(0, 5) * rng.normal(size=(len(classes), d))
+    """Around one center for each class, from loose to tight."""
+    centers = rng.normal(size=(max([0, *classes]) + 1, d))
+    return centers[classes] + 10.0 ** -rng.integers(0, 5) * rng.normal(size=(len(classes), d))
 
 
 def strewn(rng, classes, d):
@@ -197,23 +197,29 @@ def settings_of_a_loss(draw, distances=tuple(DISTANCES), strategies=tuple(STRATE
 
 
 class Limits(NamedTuple):
-    """The package's own sizes, set so low that a small batch has to go the way of a large one."""
+    """The package's own sizes, set so low that a small batch is mined as a large one: in blocks, with tiles and padding."""
 
-    block_rows: int | None  # rows of a block
+    block_rows: int | None  # rows of a block; None: the usual block, in which all of these batches fit
     tile: int
-    window: int
-    second_look: int
+    listed: int  # positives of a query
+
+    def numbers(self, m):
+        """In a block, for m keys; None: as usual."""
+        return None if self.block_rows is None else self.block_rows * max(m, 1)
+
+    def is_small(self, n, m):
+        """Whether n queries and m keys fit in one table, which masks search."""
+        return self.block_rows is None or n * m < self.numbers(m)
 
 
-USUAL = Limits(None, 64, 16, 32)
+USUAL = Limits(None, 64, 16)
 limits = st.one_of(
     st.just(USUAL),
     st.builds(
         Limits,
-        block_rows=st.sampled_from([None, 1, 3, 7]),
+        block_rows=st.sampled_from([1, 3, 7]),
         tile=st.sampled_from([64, 1, 2, 3]),
-        window=st.sampled_from([16, 1, 2, 5]),
-        second_look=st.sampled_from([32, 1, 3]),
+        listed=st.sampled_from([16, 1, 2, 5]),
     ),
 )
-few_limits = st.sampled_from([USUAL, Limits(4, 2, 2, 3)])
+few_limits = st.sampled_from([USUAL, Limits(4, 2, 2)])

@@ -5,9 +5,11 @@ insist on one of them. But how far off a distance may be is known: sums of d pro
 of what was added up. From that follow, with plain loops in 64 bits, the keys that may be chosen, and the least and the
 largest value and gradient that may come of them. With exact ties and kinks the same holds: each side of a kink is right.
 
-There are two kinds of distance in the package, and two error bars here. `direct` is the rounding of a distance made from
-the differences of two rows; `table` that of a matrix product around the row nearest to the keys' mean, which is off by
-roundings of the distances to that row, however close the two are to one another.
+There are three kinds of distance in the package, and three error bars here. `direct` is the rounding of a distance made
+from the differences of two rows. `table` is that of a matrix product around a row c, the one nearest to the keys' mean:
+a sum of products of the coordinates of q - c and k - c, and of their halved squares. What is added up is no larger than
+(|q - c| + |k - c|)^2, the square of the way from q to k by c, and its roundings remain however close q and k are to one
+another. `of_class` is the same around another row c, the first key of the query's class: for positives alone.
 """
 
 import math
@@ -37,7 +39,7 @@ class Pairs(NamedTuple):
     by_key: np.ndarray  # (n, m, d) its derivative by the key
     direct: Errors
     table: Errors
-    around: np.ndarray | None  # (n, m, m) where ranks are products: what is added to their error around each of the keys
+    of_class: Errors  # meaningless where query i's class is not key j's
 
 
 def roundings(d, dtype):
@@ -55,8 +57,9 @@ def unit(row):
 
 
 def prepared(name, x):
+    """Rows as they enter a product: under cosine with one number more, 1 for a row of zeros."""
     if name == "cosine":
-        return np.array([unit(row) for row in x]).reshape(x.shape)
+        return np.array([[*unit(row), float(not row.any())] for row in x]).reshape(len(x), x.shape[1] + 1)
     return x - x.mean(axis=1, keepdims=True) if name == "snr" else x
 
 
@@ -74,7 +77,12 @@ def ways_around(query, key):
     return of_query[:, None] + of_key[None]
 
 
-def centres(key, dtype):
+def first_of_class(labels, key_labels):
+    """(n,) the first key of each query's class; 0 where there is none, and no positive."""
+    return np.array([next((j for j, other in enumerate(key_labels) if other == label), 0) for label in labels], int)
+
+
+def centers(key, dtype):
     """The key nearest to the mean, as it is taken for the whole table; all that are, if rounding leaves several."""
     mean, scale = key.mean(axis=0), abs(key).max()
     reach = [abs(row - mean).max() for row in key]
@@ -163,26 +171,34 @@ DISTANCES = {
 }
 
 
-def pairs_of(name, query, key, dtype):
-    """All pairs, one after the other."""
+def pairs_of(name, query, key, dtype, references=None):
+    """All pairs, one after the other; `references` (n,) are the keys around which each query meets its own class."""
     (n, d), m = query.shape, len(key)
     query, key, rounding = query.astype("float64"), key.astype("float64"), roundings(d, dtype)
-    ways, around = np.zeros((n, m)), None
+    ways = of_class = np.zeros((n, m))
     if name in BY_PRODUCT and n and m:
         around = ways_around(prepared(name, query), prepared(name, key))
-        ways = around[:, :, centres(prepared(name, key), dtype)].max(axis=2)
-        around = rounding * around**2
-    found = [DISTANCES[name](q, k, ways[i, j], rounding) for i, q in enumerate(query) for j, k in enumerate(key)]
+        ways = around[:, :, centers(prepared(name, key), dtype)].max(axis=2)
+        of_class = ways if references is None else np.array([around[i, :, c] for i, c in enumerate(references)])
+    found, of_class = (
+        [DISTANCES[name](q, k, way[i, j], rounding) for i, q in enumerate(query) for j, k in enumerate(key)] for way in (ways, of_class)
+    )
     table, matrix = (n, m), (n, m, d)
 
     def collect(numbers, shape):
         return np.array(list(numbers), "float64").reshape(shape)
 
-    direct, by_table = (
-        Errors(*(collect((x[place][k] for x in found), table if k < 2 else matrix) for k in range(4))) for place in (3, 4)
+    direct, by_table, by_class = (
+        Errors(*(collect((x[place][k] for x in numbers), table if k < 2 else matrix) for k in range(4)))
+        for numbers, place in ((found, 3), (found, 4), (of_class, 4))
     )
+    if name == "inner_product" and n and m and references is not None:
+        # Ranks of a class are products with k - c: of these |k| + |c| is rounded, once by the difference.
+        far = abs(key)[None] + abs(key[references])[:, None]
+        by_class = by_class._replace(rank=rounding * (abs(query)[:, None] * far).sum(axis=2))
     gradients = (collect((x[place] for x in found), matrix) for place in (1, 2))
-    return Pairs(reference.pairwise(name, query, key), collect((x[0] for x in found), table), *gradients, direct, by_table, around)
+    ranks = collect((x[0] for x in found), table)
+    return Pairs(reference.pairwise(name, query, key), ranks, *gradients, direct, by_table, by_class)
 
 
 # Which keys may be chosen.
@@ -215,7 +231,8 @@ class Question(NamedTuple):
     negative: str
     soft_margin: bool
     margin: float
-    window: int  # up to so many positives are compared by their differences
+    small: bool  # all queries and keys are in one table
+    listed: int  # up to so many positives are taken one by one where they are not
 
 
 def candidates(question, i):
@@ -225,9 +242,12 @@ def candidates(question, i):
     return same, [j for j in keys if question.key_labels[j] != labels[i]]
 
 
-def members(question, i):
-    """All keys of query i's class, itself among them."""
-    return [j for j, label in enumerate(question.key_labels) if label == question.labels[i]]
+def one_by_one(question):
+    """Whether the chosen triplets are listed, and each has its distances made from differences."""
+    if "all" not in (question.positive, question.negative):
+        return True
+    most = max((len(candidates(question, i)[0]) for i in range(len(question.labels))), default=0)
+    return question.negative != "all" and not question.small and most <= question.listed
 
 
 def choices(question, pairs, i):
@@ -236,11 +256,8 @@ def choices(question, pairs, i):
     if not same or not other:
         return []
     rank, errors = pairs.rank[i], pairs.table.rank[i]
-    of_same = pairs.direct.rank[i]
-    if len(same) > question.window and question.negative == "all":  # then they are compared in the table of all keys
-        of_same = errors
-    elif len(same) > question.window and pairs.around is not None:  # by products around a member of the class
-        of_same = of_same + pairs.around[i, :, members(question, i)].max(axis=0)
+    # By products around a member of the class; in blocks by differences, unless a row of the block is left unresolved.
+    of_same = np.maximum(pairs.of_class.rank[i], pairs.direct.rank[i])
 
     def negatives(low, high):
         if question.negative == "semi-hard":
@@ -263,9 +280,7 @@ def choices(question, pairs, i):
 
 def errors_of_values(question, pairs, i):
     """The errors of query i's distances to its positives, and to its negatives."""
-    few = len(candidates(question, i)[0]) <= question.window
-    one_by_one = question.negative != "all" and (few or question.positive != "all")
-    return pairs.direct if few or one_by_one else pairs.table, pairs.direct if one_by_one else pairs.table
+    return (pairs.direct, pairs.direct) if one_by_one(question) else (pairs.of_class, pairs.table)
 
 
 class Bounds(NamedTuple):
@@ -347,7 +362,7 @@ def losses_between(question, pairs, average, dtype, chosen=None):
     return low - slack, high + slack
 
 
-def share_between(question, gap, error, dtype):
+def slope_between(question, gap, error, dtype):
     """Least and largest derivative of a triplet's loss by the gap."""
     if question.soft_margin:
         rounding = 8 * np.finfo(dtype).eps + cut_off(gap)
@@ -369,7 +384,7 @@ def gradient_between(question, pairs, average, weights, dtype, chosen=None):
         for options in choices(question, pairs, i) if chosen is None else chosen[i]:
             if len(options) > MANY:
                 return None
-            between = [pull_between(question, pairs, i, *option, dtype) for option in options]
+            between = [weights_between(question, pairs, i, *option, dtype) for option in options]
             rows = sorted({row for one in between for row in one})
             nothing = np.zeros((2, d))
             for row in rows:
@@ -381,18 +396,18 @@ def gradient_between(question, pairs, average, weights, dtype, chosen=None):
     return low, high
 
 
-def pull_between(question, pairs, i, p, n, dtype):
-    """Of one triplet: for each row that it pulls at (the keys' follow the queries'), its least and largest gradient (2, d)."""
+def weights_between(question, pairs, i, p, n, dtype):
+    """Of one triplet: for each of its rows (the keys follow the queries), the least and largest gradient (2, d)."""
     queries = len(pairs.value)
-    share = share_between(question, *gap_of(question, pairs, i, p, n, dtype)[:2], dtype)
+    slope = slope_between(question, *gap_of(question, pairs, i, p, n, dtype)[:2], dtype)
     of_positive, of_negative = errors_of_values(question, pairs, i)
-    pulls = [
+    gradients = [
         (i, (pairs.by_query[i, p] - pairs.by_query[i, n], of_positive.by_query[i, p] + of_negative.by_query[i, n])),
         (queries + p, (pairs.by_key[i, p], of_positive.by_key[i, p])),
         (queries + n, (-pairs.by_key[i, n], of_negative.by_key[i, n])),
     ]
     between = {}
-    for row, (gradient, error) in pulls:
-        more = np.array(product(gradient - error, gradient + error, *share))
+    for row, (gradient, error) in gradients:
+        more = np.array(product(gradient - error, gradient + error, *slope))
         between[row] = more
     return between

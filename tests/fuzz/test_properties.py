@@ -31,6 +31,7 @@ from reference import (
 from rounding import (
     Question,
     choices,
+    first_of_class,
     gradient_between,
     is_well_conditioned,
     losses_between,
@@ -38,6 +39,7 @@ from rounding import (
 )
 
 import tripletloss as tl
+from tripletloss import _checks
 
 MANY = settings.default.max_examples > 100  # there is time
 LIMITS = limits if MANY or BACKEND != "jax" else few_limits
@@ -65,10 +67,16 @@ def times(number):
     return decorate
 
 
-def question_of(batch, loss, window):
-    return Question(
-        batch.labels, batch.all_keys[0], batch.without_diagonal, loss.positive, loss.negative, loss.soft_margin, loss.margin, window
-    )
+def question_of(batch, loss, limits):
+    strategies, margins = (loss.positive, loss.negative), (loss.soft_margin, loss.margin)
+    small = limits.is_small(len(batch.x), len(batch.all_keys[0]))
+    return Question(batch.labels, batch.all_keys[0], batch.without_diagonal, *strategies, *margins, small, limits.listed)
+
+
+def pairs_in(batch, loss, dtype):
+    """All pairs of a batch, with the keys around which each query meets its class."""
+    key_labels, keys = batch.all_keys
+    return pairs_of(loss.distance, batch.x, keys, dtype, first_of_class(batch.labels, key_labels))
 
 
 def assert_between(found, low, high):
@@ -90,7 +98,7 @@ def check(batch, loss, limits):
     keys = batch.all_keys[1]
     n = len(batch.x)
     assume(is_well_conditioned(loss.distance, batch.x, dtype) and is_well_conditioned(loss.distance, keys, dtype))
-    question, pairs = question_of(batch, loss, limits.window), pairs_of(loss.distance, batch.x, keys, dtype)
+    question, pairs = question_of(batch, loss, limits), pairs_in(batch, loss, dtype)
     weights = np.random.default_rng(n).uniform(0.5, 2, n).astype(dtype)
     chosen = None
     with machine(limits, len(keys), dtype):
@@ -134,7 +142,7 @@ def test_compiled(batch, loss, limits, unknown):
     """As each backend compiles it; on TensorFlow with a known number of rows under XLA, or in a graph that knows none."""
     keys = batch.all_keys[1]
     assume(is_well_conditioned(loss.distance, batch.x, "float32") and is_well_conditioned(loss.distance, keys, "float32"))
-    question, pairs = question_of(batch, loss, limits.window), pairs_of(loss.distance, batch.x, keys, "float32")
+    question, pairs = question_of(batch, loss, limits), pairs_in(batch, loss, "float32")
     with machine(limits, len(keys)):
         losses = ask_compiled(batch, loss, unknown)
     assert_between(losses, *losses_between(question, pairs, loss.average, "float32"))
@@ -163,10 +171,10 @@ def test_distances(name, batch, wide):
 @times(0.5)
 def test_half_precision_is_widened_before_anything_else(batch, loss, dtype):
     x = tensor(batch.x, dtype)
-    exact = array(tl.distances.as_embeddings(x))
+    exact = array(_checks.as_embeddings(x))
     assume(np.isfinite(exact).all() and is_well_conditioned(loss.distance, exact, "float32"))
     batch = batch._replace(x=exact)
-    question, pairs = question_of(batch, loss, USUAL.window), pairs_of(loss.distance, exact, exact if batch.keys is None else batch.keys, "float32")
+    question, pairs = question_of(batch, loss, USUAL), pairs_in(batch, loss, "float32")
     with machine(USUAL, len(exact)):
         losses = array(tl.triplet_loss(batch.labels, x, remove_diagonal=batch.remove_diagonal, **loss.arguments))
     assert losses.dtype == "float32"
@@ -180,7 +188,7 @@ def exact_batches(**keywords):
     return batches_of(recipes=whole_numbers, **keywords)
 
 
-def knows_who_is_active(batch, loss):
+def active_is_clear(batch, loss):
     """Whether 32 bits tell a loss above 0 from none: not softplus(-90), nor a margin of 1e-30 between equal distances."""
     if loss.soft_margin:
         table = pairwise(loss.distance, batch.x, batch.all_keys[1])
@@ -189,14 +197,14 @@ def knows_who_is_active(batch, loss):
 
 
 def loops(batch, loss):
-    """What the loops make of a batch: losses, and who is valid."""
-    assume(loss.average != "active" or knows_who_is_active(batch, loss))
+    """What the loops make of a batch: losses, and which queries are valid."""
+    assume(loss.average != "active" or active_is_clear(batch, loss))
     names = {"positive": loss.positive, "negative": loss.negative, "remove_diagonal": batch.remove_diagonal}
     margins = {"name": loss.distance, "soft_margin": loss.soft_margin, "margin": loss.margin, "average": loss.average}
     return triplet_losses(*batch.arguments, **names, **margins)
 
 
-def asked(batch, loss, limits=USUAL):
+def losses_of(batch, loss, limits=USUAL):
     """What the package makes of it."""
     with machine(limits, len(batch.all_keys[0])):
         return array(tl.triplet_loss(*batch.arguments, remove_diagonal=batch.remove_diagonal, **loss.arguments))
@@ -219,7 +227,7 @@ def test_ties_go_to_the_lowest_index(batch, loss, limits):
 @given(batch=exact_batches(), loss=settings_of_a_loss(EXACT), limits=LIMITS)
 @times(3)
 def test_exact_losses(batch, loss, limits):
-    losses = asked(batch, loss, limits)
+    losses = losses_of(batch, loss, limits)
     expected, valid = loops(batch, loss)
     assert_close(losses, expected)
     assert not losses[~valid].any()
@@ -282,7 +290,7 @@ def test_order_of_rows(batch, loss, seed):
     elif batch.keys is not None:
         moved = batch._replace(key_labels=batch.key_labels.copy(), keys=batch.keys.copy())
         order = np.arange(n)
-    assert_close(asked(moved, loss), asked(batch, loss)[order])
+    assert_close(losses_of(moved, loss), losses_of(batch, loss)[order])
 
 
 def times_of(name, factor):
@@ -299,17 +307,17 @@ def times_of(name, factor):
 def test_translation(batch, loss, shift):
     by = np.float32(shift) * np.arange(1, batch.x.shape[1] + 1, dtype="float32")
     moved = batch._replace(x=batch.x + by, keys=None if batch.keys is None else batch.keys + by)
-    assert_close(asked(moved, loss), asked(batch, loss))
+    assert_close(losses_of(moved, loss), losses_of(batch, loss))
 
 
 @given(batch=exact_batches(columns=st.sampled_from([2, 4, 8])), strategies=CHOICES, shift=st.integers(-50, 50))
 @times(1)
-def test_snr_does_not_see_a_constant_added_to_a_row(batch, strategies, shift):
+def test_snr_of_rows_with_a_constant_added(batch, strategies, shift):
     loss = strategies._replace(distance="snr")
     rng = np.random.default_rng(abs(shift))
     by = [rng.integers(-50, 50, (len(x), 1)).astype("float32") for x in (batch.x, batch.all_keys[1])]
     moved = batch._replace(x=batch.x + by[0], keys=None if batch.keys is None else batch.keys + by[1])
-    assert_close(asked(moved, loss), asked(batch, loss))
+    assert_close(losses_of(moved, loss), losses_of(batch, loss))
 
 
 @given(batch=exact_batches(), loss=settings_of_a_loss(EXACT), power=st.integers(-10, 10))
@@ -320,8 +328,8 @@ def test_scale(batch, loss, power):
     of_distance = times_of(loss.distance, factor)
     loss = loss._replace(soft_margin=False, margin=1.0 if loss.soft_margin else min(loss.margin, 10.0))
     scaled = batch._replace(x=batch.x * np.float32(factor), keys=None if batch.keys is None else batch.keys * np.float32(factor))
-    found = asked(scaled, loss._replace(margin=loss.margin * of_distance))
-    assert_close(found / of_distance, asked(batch, loss))
+    found = losses_of(scaled, loss._replace(margin=loss.margin * of_distance))
+    assert_close(found / of_distance, losses_of(batch, loss))
 
 
 @given(batch=exact_batches(), loss=settings_of_a_loss(EXACT), data=st.data())
@@ -336,23 +344,23 @@ def test_names_of_classes(batch, loss, data):
         return None if labels is None else np.array([rename[label] for label in labels.tolist()], "int32")
 
     moved = batch._replace(labels=renamed(batch.labels), key_labels=renamed(batch.key_labels))
-    assert_close(asked(moved, loss), asked(batch, loss))
+    assert_close(losses_of(moved, loss), losses_of(batch, loss))
 
 
 @given(batch=exact_batches(keys=True), loss=settings_of_a_loss(EXACT), share=st.floats(0, 1) if MANY or BACKEND != "jax" else st.just(0.4))
 @times(1)
 def test_queries_in_two_parts(batch, loss, share):
-    """Against the same keys; with "anchors" a query's loss is its own affair."""
+    """Against the same keys; with "anchors" a query's loss depends on no other query."""
     batch, loss = batch._replace(remove_diagonal=False), loss._replace(average="anchors")
     cut = int(share * len(batch.x))
-    parts = [asked(batch._replace(labels=batch.labels[part], x=batch.x[part]), loss) for part in (slice(cut), slice(cut, None))]
-    assert_close(np.concatenate(parts), asked(batch, loss))
+    parts = [losses_of(batch._replace(labels=batch.labels[part], x=batch.x[part]), loss) for part in (slice(cut), slice(cut, None))]
+    assert_close(np.concatenate(parts), losses_of(batch, loss))
 
 
 @given(batch=exact_batches(keys=True), loss=settings_of_a_loss(EXACT, [(p, n) for p in POSITIVES for n in ("hard", "easy")]))
 @times(1)
 def test_keys_in_two_parts(batch, loss):
-    """Whom the whole chooses is the better of those whom the parts choose."""
+    """What is chosen of all keys is the better of what is chosen of each half."""
     batch, cut = batch._replace(remove_diagonal=False), len(batch.keys) // 2
     table = pairwise(loss.distance, batch.x, batch.keys)
     with machine(USUAL, len(batch.keys)):
@@ -370,7 +378,7 @@ def test_keys_in_two_parts(batch, loss):
 @given(batch=exact_batches(), loss=settings_of_a_loss(EXACT), limits=LIMITS)
 @times(1)
 def test_size_of_blocks(batch, loss, limits):
-    assert_close(asked(batch, loss, limits), asked(batch, loss))
+    assert_close(losses_of(batch, loss, limits), losses_of(batch, loss))
 
 
 # Explicit triplets.
@@ -399,7 +407,7 @@ def test_explicit_triplets(batch, loss, swap):
     assert_between(found, np.array(least) - slack, np.array(most) + slack)
 
 
-# One broken row.
+# One row that is not finite.
 
 
 @given(
@@ -411,28 +419,28 @@ def test_explicit_triplets(batch, loss, swap):
     of_keys=st.booleans(),
 )
 @times(3)
-def test_a_broken_row(batch, loss, limits, bad, where, of_keys):
-    """NaN for whoever cannot do without it, and nothing else; all others as if it were not there, gradients too."""
+def test_a_non_finite_row(batch, loss, limits, bad, where, of_keys):
+    """NaN for the queries that have a triplet of it, and nothing else; all others as if it were not there, gradients too."""
     batch, loss = batch._replace(remove_diagonal=None), loss._replace(average="anchors")
     n, of_keys = len(batch.x), of_keys and batch.keys is not None
     rows = (batch.keys if of_keys else batch.x).copy()
     assume(len(rows))
     row = where % len(rows)
     rows[row, where % rows.shape[1]] = bad
-    broken = batch._replace(keys=rows) if of_keys else batch._replace(x=rows)
-    # To the loops all of it is NaN: they know no half-broken rows.
+    bad_batch = batch._replace(keys=rows) if of_keys else batch._replace(x=rows)
+    # To the loops all of it is NaN: to the package one number makes the whole row so.
     known = rows.copy()
     known[row] = np.nan
     known = batch._replace(keys=known) if of_keys else batch._replace(x=known)
     expected, valid = loops(known, loss)
     fine = ~np.isnan(expected)
     with machine(limits, len(batch.all_keys[0])):
-        losses, by_query, by_key = loss_of(broken, loss, fine.astype("float32"))
-        chosen = None if "all" in (loss.positive, loss.negative) else mined(broken, loss)
+        losses, by_query, by_key = loss_of(bad_batch, loss, fine.astype("float32"))
+        chosen = None if "all" in (loss.positive, loss.negative) else mined(bad_batch, loss)
     np.testing.assert_array_equal(np.isnan(losses), ~fine)
     assert_close(losses[fine], expected[fine])
     assert not losses[~valid].any()
-    # A query of NaN pulls at the keys that it chose; with "all" it pulls at nobody.
+    # A query of NaN has a gradient by the keys that it chose; with "all" by none.
     touched = [] if chosen is None else [key for i, triplet in enumerate(chosen) if not fine[i] and triplet for key in triplet]
     of_fine_queries = np.isfinite(by_query).all(axis=1)
     if by_key is None:

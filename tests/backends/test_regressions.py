@@ -7,17 +7,18 @@ from on_backend import BACKEND, array, grad
 from reference import STRATEGIES, WITH_ALL, pairwise
 
 import tripletloss as tl
+from tripletloss import _blocks, _sums, _tables
 
 # JAX compiles each way through the code anew: it gets some of each kind.
 EVERY = slice(None) if BACKEND != "jax" else slice(None, None, 5)
 
 
 @pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
-def test_rows_that_fill_up_the_last_block_have_no_gradient(positive, negative, monkeypatch):
-    """Of 6 rows in blocks of 4, two of the second are fillers; under the soft margin theirs was NaN."""
-    monkeypatch.setattr(tl.mining, "BLOCK_NUMBERS", 4 * 6)
-    for module in (tl.mining, tl.losses):
-        monkeypatch.setattr(module, "WINDOW", 1)
+def test_padding_of_the_last_block_has_no_gradient(positive, negative, block_size, monkeypatch):
+    """Of 6 rows in blocks of 4, two of the second are padding; under the soft margin their gradient was NaN."""
+    block_size(4 * 6)
+    for module in (_tables, _blocks, _sums):
+        monkeypatch.setattr(module, "MAX_LISTED_POSITIVES", 1)
     labels, x = np.array([0, 0, 0, 1, 1, 1]), np.array([[1.0], [-1.0], [5.0], [2.0], [4.0], [0.0]], "float32")
     loss = tl.TripletLoss("euclidean", positive, negative, soft_margin=True)
     assert np.isfinite(grad(lambda x: loss(labels, x), x)).all()
@@ -26,8 +27,8 @@ def test_rows_that_fill_up_the_last_block_have_no_gradient(positive, negative, m
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("positive, negative", STRATEGIES[EVERY])
-def test_nan_where_the_only_positive_is_broken_and_not_the_first_key(positive, negative, bad, soft):
-    """TensorFlow's argmax starts from minus the largest number, and found nobody there: a negative stood in, and 0 came out."""
+def test_nan_where_the_only_positive_is_not_finite_and_not_the_first_key(positive, negative, bad, soft):
+    """TensorFlow's argmax starts from minus the largest number: a negative was taken for the positive, and 0 came out."""
     labels, x = np.array([1, 0]), np.array([[1.0], [0.0]], "float32")
     keys = np.array([[0.0], [bad]], "float32")
     strategies = {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
@@ -57,9 +58,11 @@ class Uneven(tl.distances.Distance):
         return table - 1e-3 * ops.cast(ops.arange(ops.shape(key)[0]), table.dtype)
 
 
+@pytest.mark.parametrize("numbers", [None, 1, 257 * 320])
 @pytest.mark.parametrize("positive, negative", [("easy", "hard"), ("hard", "semi-hard"), ("all", "hard")])
-def test_a_filler_that_comes_out_nearer_stands_for_its_key(positive, negative):
-    """Rows of 257 keys are filled up to whole tiles with the first; once one of the fillers was chosen, and no key has its number."""
+def test_padding_that_comes_out_nearer_stands_for_its_key(positive, negative, numbers, block_size):
+    """Rows of 257 keys are padded to whole tiles with the first; padding was chosen, and its index is that of no key."""
+    block_size(numbers)
     labels, x = np.arange(257) % 2, np.zeros((257, 1), "float32")
     labels[0], x[2::2] = 1, 5.0
     strategies = {"positive_mining_strategy": positive, "negative_mining_strategy": negative}
@@ -67,3 +70,29 @@ def test_a_filler_that_comes_out_nearer_stands_for_its_key(positive, negative):
         for chosen in tl.mine_triplets(labels, x, distance=Uneven(), **strategies)[:2]:
             assert array(chosen).min() >= 0 and array(chosen).max() < 257
     assert np.isfinite(array(tl.triplet_loss(labels, x, distance=Uneven(), **strategies))).all()
+
+
+@pytest.mark.parametrize("name", ["cosine", "mine"])
+def test_a_built_in_distance_by_another_name_is_the_same_distance(name):
+    """What JAX compiles was looked up by the name, which is the user's to choose: Euclidean(name="cosine") was cosine."""
+    labels, x = np.arange(6) % 2, np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    renamed = tl.distances.Euclidean(name=name)
+    for numbers in (tl.triplet_loss, lambda *batch, distance: tl.TripletLoss(distance)(*batch)):
+        np.testing.assert_allclose(array(numbers(labels, x, distance=renamed)), array(numbers(labels, x, distance="euclidean")), rtol=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "squared_euclidean", "snr"])
+@pytest.mark.parametrize("positive, negative", [("all", "semi-hard"), ("all", "hard"), ("all", "all")])
+def test_close_rows_keep_their_gradient_where_the_table_rounds_to_0(positive, negative, distance, float64):
+    """The table's squares are cut off at 0, and with them went the gradient of pairs that are closer than rounding."""
+    rng = np.random.default_rng(0)
+    labels, x = np.arange(24) // 6, np.repeat(rng.normal(size=(4, 8)), 6, axis=0)
+    x = (x + 1e-4 * rng.normal(size=x.shape)).astype("float32").astype("float64")
+    x[::6] = rng.normal(size=(4, 8)).astype("float32")  # the first of each class, around which it is compared, lies elsewhere
+
+    def gradient(dtype):
+        loss = tl.TripletLoss(distance, positive, negative, soft_margin=True, dtype=dtype)
+        return grad(lambda x: loss(labels, x), x.astype(dtype)).astype("float64")
+
+    exact = gradient("float64")
+    np.testing.assert_allclose(gradient("float32"), exact, atol=2e-5 * abs(exact).max())

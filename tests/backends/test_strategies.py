@@ -13,7 +13,7 @@ from on_backend import BACKEND, array, compiled, grad, raw_grad
 from reference import AVERAGES, DISTANCES, STRATEGIES, WITH_ALL, central_differences, triplet_losses, triplets_of
 
 import tripletloss as tl
-from tripletloss import losses, mining
+from tripletloss import _tables
 from tripletloss.distances import Distance
 
 
@@ -25,7 +25,7 @@ def batch(n, classes, seed=0, d=4):
     return labels, rng.normal(size=(n, d)).astype("float32")
 
 
-# Two large classes are beyond the window of partners, several small ones within; 64 rows of 3 classes are some of each.
+# Two classes of 45 rows have more positives than are listed, those of 12 rows fewer; 64 rows have classes of both kinds.
 BATCHES = [(2, 1), (3, 2), (12, 4), (45, 2), (64, 12)]
 
 
@@ -71,8 +71,18 @@ EVERY = slice(None) if BACKEND != "jax" else slice(None, None, 5)
 COMBINATIONS = list(itertools.product(DISTANCES, STRATEGIES, [False, True]))[EVERY]
 
 
+WAYS = {"small": None, "large": 1, "several blocks": 200}  # numbers in a block; with the default there is one table
+
+
+@pytest.fixture(params=WAYS)
+def way(request, block_size):
+    """All ways through the engine, whatever the size of the batch."""
+    block_size(WAYS[request.param])
+    return request.param
+
+
 @pytest.mark.parametrize("distance, strategies, soft", COMBINATIONS)
-def test_equals_the_loops(distance, strategies, soft):
+def test_equals_the_loops(distance, strategies, soft, way):
     positive, negative = strategies
     labels, x = batch(12, 4)
     settings = settings_of(distance, positive, negative, soft)
@@ -83,7 +93,7 @@ def test_equals_the_loops(distance, strategies, soft):
 
 
 @pytest.mark.parametrize("batch_size, strategies, soft", list(itertools.product(BATCHES, STRATEGIES, [False, True]))[EVERY])
-def test_batches_of_all_kinds(batch_size, strategies, soft):
+def test_batches_of_all_kinds(batch_size, strategies, soft, way):
     (n, classes), (positive, negative) = batch_size, strategies
     labels, x = batch(n, classes)
     if n > 40:
@@ -92,7 +102,7 @@ def test_batches_of_all_kinds(batch_size, strategies, soft):
 
 
 @pytest.mark.parametrize("positive, negative", WITH_ALL)
-def test_ties(positive, negative):
+def test_ties(positive, negative, way):
     rng = np.random.default_rng(4)
     labels, x = rng.integers(0, 2, 40), rng.integers(0, 3, (40, 2)).astype("float32")
     check(labels, x, **settings_of("squared_euclidean", positive, negative, False))
@@ -100,13 +110,13 @@ def test_ties(positive, negative):
 
 @pytest.mark.parametrize("remove_diagonal", [None, True])
 @pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
-def test_other_keys(positive, negative, remove_diagonal):
+def test_other_keys(positive, negative, remove_diagonal, way):
     (labels, x), (key_labels, keys) = batch(9, 3), batch(30, 3, seed=1)
     settings = settings_of("euclidean", positive, negative, False)
     check(labels, x, key_labels, keys, remove_diagonal=remove_diagonal, **settings)
 
 
-class OfOnesOwn(Distance):
+class Custom(Distance):
     """A distance that says no more than it must."""
 
     def call(self, query, key):
@@ -114,9 +124,9 @@ class OfOnesOwn(Distance):
 
 
 @pytest.mark.parametrize("positive, negative", WITH_ALL)
-def test_a_distance_of_ones_own(positive, negative):
+def test_a_custom_distance(positive, negative, way):
     labels, x = batch(24, 2)
-    settings = settings_of(OfOnesOwn(), positive, negative, False)
+    settings = settings_of(Custom(), positive, negative, False)
     found = by_average(labels, x, **settings)[AVERAGES.index("triplets")]
     table = [[sum(abs(a - b) ** 1.5 for a, b in zip(one, other, strict=True)) for other in x.astype("float64")] for one in x]
     line = np.array(table)
@@ -135,7 +145,7 @@ GRADIENTS = [(12, 4, False), (12, 4, True), (24, 2, False), (24, 2, True)]
 
 @pytest.mark.parametrize("positive, negative", STRATEGIES)
 @pytest.mark.parametrize("n, classes, soft", GRADIENTS if BACKEND != "jax" else GRADIENTS[::3])
-def test_gradient(n, classes, soft, positive, negative, float64):
+def test_gradient(n, classes, soft, positive, negative, float64, way):
     labels, x = batch(n, classes, d=2)
     x = x.astype("float64")
     for average in AVERAGES if (n, soft, BACKEND) == (12, False, "tensorflow") else ("active",):
@@ -153,7 +163,7 @@ def test_gradient(n, classes, soft, positive, negative, float64):
 
 @pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "semi-hard"), ("all", "all")][EVERY])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_gradient_of_each_distance(distance, positive, negative, float64):
+def test_gradient_of_each_distance(distance, positive, negative, float64, way):
     labels, x = batch(10, 3, d=3)
     x = x.astype("float64")
     names = {"name": distance, "positive": positive, "negative": negative, "soft_margin": True}
@@ -168,9 +178,9 @@ def test_gradient_of_each_distance(distance, positive, negative, float64):
 
 
 @pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "hard"), ("all", "semi-hard"), ("all", "all")][EVERY])
-def test_blocks_and_compilation_change_nothing(positive, negative, monkeypatch, float64):
+def test_blocks_and_compilation_change_nothing(positive, negative, block_size, float64):
     labels, x = batch(50, 2)
-    labels[20:] = np.arange(30) // 3 + 5  # some beyond the window, some within
+    labels[20:] = np.arange(30) // 3 + 5  # some have more positives than are listed, most have fewer
     x = x.astype("float64")
     loss = tl.TripletLoss("euclidean", positive, negative, average="active", dtype="float64")
 
@@ -178,7 +188,7 @@ def test_blocks_and_compilation_change_nothing(positive, negative, monkeypatch, 
         return loss(labels, x)
 
     whole, gradient = float(both(x)), grad(both, x)
-    monkeypatch.setattr(mining, "BLOCK_NUMBERS", 7 * 50)
+    block_size(7 * 50)
     # In TensorFlow and JAX the gradient is part of what is compiled, as in a training step.
     compiled_gradient = grad(compiled(both), x) if BACKEND == "torch" else array(compiled(lambda x: raw_grad(both, x))(x))
     for again in (grad(both, x), compiled_gradient):
@@ -189,10 +199,12 @@ def test_blocks_and_compilation_change_nothing(positive, negative, monkeypatch, 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow traces a function without knowing the batch size")
 @pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("positive, negative", [("easy", "all"), ("all", "semi-hard"), ("all", "all")])
-def test_unknown_batch_size(positive, negative, jit):
+@pytest.mark.parametrize("positive, negative", STRATEGIES)
+@pytest.mark.parametrize("numbers", [None, 300, 1])  # in a block; with 300 only the largest of the batches is cut
+def test_unknown_batch_size(numbers, positive, negative, jit, block_size):
     import tensorflow as tf
 
+    block_size(numbers)
     loss = tl.TripletLoss("euclidean", positive, negative, average="active")
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 4))], jit_compile=jit)
@@ -211,7 +223,7 @@ def test_unknown_batch_size(positive, negative, jit):
 
 @pytest.mark.parametrize("positive, negative", STRATEGIES[EVERY])
 @pytest.mark.parametrize("average", AVERAGES)
-def test_weights_and_reductions(average, positive, negative):
+def test_weights_and_reductions(average, positive, negative, way):
     labels, x = batch(12, 4)
     weights = np.linspace(0, 1, 12).astype("float32")
     expected, valid = triplet_losses(labels, x, name="euclidean", positive=positive, negative=negative, average=average)
@@ -235,7 +247,7 @@ def test_weights_and_reductions(average, positive, negative):
 
 
 @pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
-def test_few_rows_and_one_class(positive, negative):
+def test_few_rows_and_one_class(positive, negative, way):
     loss = tl.TripletLoss("euclidean", positive, negative, average="active")
     for labels in ([], [3], [3, 3, 3], [1, 2, 3]):
         labels = np.array(labels, "int32")
@@ -246,7 +258,7 @@ def test_few_rows_and_one_class(positive, negative):
 
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
-def test_a_collapsed_batch_sits_at_the_margin(positive, negative, average):
+def test_a_collapsed_batch_sits_at_the_margin(positive, negative, average, way):
     labels, x = np.array([0, 0, 0, 1, 1, 1, 2]), np.ones((7, 3), "float32")
     assert float(tl.TripletLoss("euclidean", positive, negative, average=average)(labels, x)) == pytest.approx(1)
     soft = tl.TripletLoss("euclidean", positive, negative, True, average=average)
@@ -257,8 +269,8 @@ def test_a_collapsed_batch_sits_at_the_margin(positive, negative, average):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("n, classes", [(12, 3), (40, 2)])
 @pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
-def test_a_broken_row(positive, negative, n, classes, bad):
-    """Who meets it gets NaN, and everybody else what they would get without it; their gradients are not harmed."""
+def test_a_non_finite_row(positive, negative, n, classes, bad, way):
+    """Queries with a triplet of it get NaN, all others what they would get without it; their gradients are not harmed."""
     labels, x = np.arange(n) % classes, np.random.default_rng(2).normal(size=(n, 3)).astype("float32")
     x[n - 1] = bad
     settings = settings_of("euclidean", positive, negative, False)
@@ -277,54 +289,53 @@ def test_a_broken_row(positive, negative, n, classes, bad):
 
 
 class Watched(Distance):
-    """A euclidean distance that writes down for how many queries and keys it is asked."""
+    """A euclidean distance that writes down for how many queries and keys it is called."""
 
     def __init__(self):
         super().__init__()
-        self.asked = set()
+        self.shapes = set()
 
     def call(self, query, key):
-        self.asked.add((query.shape[0], key.shape[0]))
+        self.shapes.add((query.shape[0], key.shape[0]))
         return tl.distances.Euclidean().call(query, key)
 
 
 @pytest.mark.parametrize("n, classes", [(50, 2), (48, 12)])
 @pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "semi-hard"), ("all", "all")])
-def test_no_table_is_larger_than_a_block(positive, negative, n, classes, monkeypatch):
-    """Neither forward nor backward: a block of 7 rows is the most that is asked for."""
-    monkeypatch.setattr(mining, "BLOCK_NUMBERS", 7 * 64)
+def test_no_table_is_larger_than_a_block(positive, negative, n, classes, block_size):
+    """Neither forward nor backward: a block of 7 rows is the most that is made."""
+    block_size(7 * 64)
     labels, x = np.arange(n) % classes, np.random.default_rng(1).normal(size=(n, 4)).astype("float32")
     distance = Watched()
     loss = tl.TripletLoss(distance, positive, negative)
     assert gradient_of(loss, labels, x).any()
-    assert {m for rows, m in distance.asked if rows > 1} <= {n, 64}  # 64 with the columns that fill the last tile
-    assert 1 < max(rows for rows, _ in distance.asked) <= 7 * 64 // n
+    assert {m for rows, m in distance.shapes if rows > 1} <= {n, 64}  # 64 with padding
+    assert 1 < max(rows for rows, _ in distance.shapes) <= 7 * 64 // n
 
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("n, classes", [(12, 3), (40, 2)])
 @pytest.mark.parametrize("positive, negative", WITH_ALL[EVERY])
-def test_huge_distances(positive, negative, n, classes, soft):
-    """Whatever can be said in the dtype is a distance: no number is taken for one that nobody has."""
+def test_huge_distances(positive, negative, n, classes, soft, way):
+    """Any finite number of the dtype may be a distance: none stands for "no distance"."""
     labels, x = np.arange(n) % classes, np.random.default_rng(3).normal(size=(n, 2)).astype("float32") * 1e16
     check(labels, x, **settings_of("squared_euclidean", positive, negative, soft))
 
 
-def test_the_window_takes_part():
-    """Beyond and within: both ways exist in these tests only as long as the window is smaller than a class of theirs."""
-    assert 12 < mining.WINDOW < 20
-    labels = batch(45, 2)[0]
-    order = mining.label_order(ops.convert_to_tensor(labels), ops.convert_to_tensor(labels), mining.own_keys(45, True))
-    assert not array(losses.in_window(order)).all()
+def test_batches_have_classes_of_both_kinds():
+    """Those whose positives are all listed, and larger ones."""
+    listed = _tables.MAX_LISTED_POSITIVES
+    largest = [max(np.bincount(batch(*sizes)[0])) - 1 for sizes in BATCHES]  # positives of a query
+    assert min(largest[1:]) <= listed < max(largest) and np.bincount(batch(64, 12)[0])[1:99].min() <= listed
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow captures tensors")
 @pytest.mark.parametrize("positive, negative", [("hard", "all"), ("all", "semi-hard"), ("all", "all")])
-def test_labels_and_keys_from_outside_a_graph(positive, negative, monkeypatch):
+def test_labels_and_keys_from_outside_a_graph(positive, negative, block_size):
     """A training step of one's own may close over labels, or over a bank of keys, that never change."""
     import tensorflow as tf
 
-    monkeypatch.setattr(mining, "BLOCK_NUMBERS", 7 * 40)  # several blocks, made again for the gradient
+    block_size(7 * 40)  # several blocks, made again for the gradient
     labels, x = tf.constant(np.arange(40) % 2), np.random.default_rng(1).normal(size=(40, 4)).astype("float32")
     bank_labels, bank = tf.constant(np.arange(50) % 2), tf.constant(np.random.default_rng(2).normal(size=(50, 4)), "float32")
     strategies = {"positive_mining_strategy": positive, "negative_mining_strategy": negative}

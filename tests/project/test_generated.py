@@ -13,9 +13,13 @@ from checkout import run_python
 
 # Each module imports only modules before it.
 READING_ORDER = [
+    "_checks",
     "distances",
+    "_tables",
     "distribution",
+    "_blocks",
     "mining",
+    "_sums",
     "losses",
     "layers",
     "samplers",
@@ -24,7 +28,7 @@ READING_ORDER = [
     "demo",
 ]
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = sorted(p.stem for p in (ROOT / "tripletloss").glob("*.py") if not p.stem.startswith("_"))
+MODULES = sorted(p.stem for p in (ROOT / "tripletloss").glob("*.py") if p.stem not in ("__init__", "_modidx"))
 
 
 def digests(root):
