@@ -31,7 +31,7 @@ def readme(notebook: Path) -> str:
     cells = NBProcessor(notebook, process=True).nb.cells  # takes the directives out of the sources
     text = "\n\n".join(block.strip() for cell in cells for block in cell_blocks(cell) if block.strip())
     # Links in the notebook start at nbs/, links in the readme at the root.
-    text = re.sub(r"\]\((?=images/|tutorials/|\d\d_\w+\.ipynb)", "](nbs/", text)
+    text = re.sub(r"\]\((?=images/|engine/|tutorials/|\d\d_\w+\.ipynb)", "](nbs/", text)
     return f"<!-- Generated from nbs/index.ipynb by `make readme`. -->\n\n{text}\n"
 
 

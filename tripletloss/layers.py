@@ -35,18 +35,25 @@ def check_units(
 # %% ../nbs/03_layers.ipynb #470475ec
 @keras.saving.register_keras_serializable(package="tripletloss")
 class L2Embedding(keras.layers.Layer):
-    """Rows (last axis) scaled to length 1; with `units`, the rows of a dense layer. Zero rows stay zero.
+    """The last layer of an embedding network: rows (last axis) scaled to length 1, as in FaceNet (arXiv 1503.03832).
 
-    A ValueError names what is wrong with `units`; other arguments are Keras's to check.
+    It maps inputs (..., k) to embeddings (..., d), with d = `units`, or k without. Rows of zeros stay zero.
+    A ValueError says if `units` is neither None nor an integer of at least 1.
 
     Parameters
     ----------
     units : int, optional
-        width d of the dense layer; None scales the inputs themselves
+        d, the width of a dense layer before the scaling; None: no dense layer
     use_bias, kernel_initializer, kernel_regularizer
         as for `keras.layers.Dense`; unused without `units`
     **kwargs
         name, dtype and trainable, as for every Keras layer
+
+    Examples
+    --------
+    >>> rows = L2Embedding()(np.array([[3.0, 4.0], [0.0, 2.0]]))
+    >>> [[round(float(x), 2) for x in row] for row in rows]
+    [[0.6, 0.8], [0.0, 1.0]]
     """
 
     def __init__(
@@ -85,3 +92,6 @@ class L2Embedding(keras.layers.Layer):
         config["kernel_initializer"] = keras.initializers.serialize(self.kernel_initializer)
         config["kernel_regularizer"] = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), **config}
+
+# %% ../nbs/03_layers.ipynb #a4d48feb
+__all__ = ["L2Embedding"]  # what the reference lists; the rest may change

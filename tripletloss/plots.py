@@ -252,17 +252,33 @@ def draw_points(ax: plt.Axes, points: Points) -> None:
         shared = all(len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
         ax.set_aspect("equal", adjustable="box" if shared else "datalim")
 
+# %% ../nbs/06_plots.ipynb #5675e002
+def plot_embeddings(embeddings: Tensor, labels: Tensor, *, ax: plt.Axes | None = None, title: str | None = None) -> plt.Axes:
+    """Embeddings as points of the plane, coloured and named by class; rows wider than 2 by their principal components.
 
-def plot_embeddings(
-    embeddings: Tensor,  # (n, d) finite floats
-    labels: Tensor,  # (n,) or (n, 1) integers
-    *,
-    ax: plt.Axes | None = None,  # None: of a new figure
-    title: str | None = None,  # None: recall@1 by euclidean distance, and how much of the spread is shown
-) -> plt.Axes:
-    """Embeddings as points of the plane, coloured and named by class; wider than 2, by principal components.
+    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, or there are none.
 
-    A ValueError names the argument that `rows_and_labels` refuses.
+    Parameters
+    ----------
+    embeddings : array
+        (n, d) floats
+    labels : array
+        (n,) or (n, 1) integers
+    ax : matplotlib.axes.Axes, optional
+        the axes to draw on; None: those of a new figure
+    title : str, optional
+        None: recall@1 by euclidean distance, and how much of the spread is shown; "" for no title
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        those that were drawn on
+
+    Examples
+    --------
+    >>> ax = plot_embeddings(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1])
+    >>> " ".join(ax.get_title().split())
+    'Recall@1 is 1.000'
     """
     points, ax = as_points(embeddings, labels), axes_for(ax)
     draw_points(ax, points)
@@ -281,17 +297,17 @@ def pairs_of(
     order = np.argsort(classes, kind="stable")
     first = np.searchsorted(classes[order], classes[order])  # where each place's class begins
     size = np.bincount(classes)[classes[order]]
-    partners = size - 1 if same else len(order) - size
-    ends = np.cumsum(partners)
+    others = size - 1 if same else len(order) - size
+    ends = np.cumsum(others)
     numbers = np.arange(ends[-1]) if ends[-1] <= most else np.random.default_rng(0).integers(ends[-1], size=most)
     place = np.searchsorted(ends, numbers, side="right")
-    partner = numbers - (ends - partners)[place]
+    other = numbers - (ends - others)[place]
     if same:
-        partner = partner + first[place]
-        partner = partner + (partner >= place)
+        other = other + first[place]
+        other = other + (other >= place)
     else:
-        partner = partner + np.where(partner >= first[place], size[place], 0)
-    return np.column_stack([order[place], order[partner]])
+        other = other + np.where(other >= first[place], size[place], 0)
+    return np.column_stack([order[place], order[other]])
 
 # %% ../nbs/06_plots.ipynb #e9a8e666
 def pair_distances(
@@ -346,18 +362,44 @@ def draw_distances(ax: plt.Axes, found: PairDistances) -> None:
 
 # %% ../nbs/06_plots.ipynb #32627a3a
 def plot_distances(
-    embeddings: Tensor,  # (n, d) finite floats, n >= 2
-    labels: Tensor,  # (n,) or (n, 1) integers
+    embeddings: Tensor,
+    labels: Tensor,
     distance: str | dict | Distance = "cosine",
-    margin: float | None = None,  # of the loss, in units of the distance; None: not drawn
+    margin: float | None = None,
     *,
-    ax: plt.Axes | None = None,  # None: of a new figure
-    title: str | None = None,  # None: both mean distances, and what is within the margin
+    ax: plt.Axes | None = None,
+    title: str | None = None,
 ) -> plt.Axes:
-    """Histograms of the distances of same-class and different-class pairs; of `MOST_PAIRS` at random, if there are more.
+    """Histograms of the distances of same-class and of different-class pairs: of all, or of 500,000 at random.
 
-    A ValueError names the argument that `rows_and_labels`, `get` or `check_margin` refuses; or says if there is only one row,
-    or a distance is not finite.
+    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, there is only one
+    row, there is no such distance, the margin is no number >= 0, or a distance is not finite.
+
+    Parameters
+    ----------
+    embeddings : array
+        (n, d) floats, n >= 2
+    labels : array
+        (n,) or (n, 1) integers
+    distance : str, dict or Distance
+        a name, a configuration or a distance of one's own; best that of the loss
+    margin : float, optional
+        of the loss, in units of the distance; None: not drawn
+    ax : matplotlib.axes.Axes, optional
+        the axes to draw on; None: those of a new figure
+    title : str, optional
+        None: both mean distances, and the share of pairs within the margin; "" for no title
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        those that were drawn on
+
+    Examples
+    --------
+    >>> ax = plot_distances(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1], "euclidean")
+    >>> " ".join(ax.get_title().split())
+    'Pairs of one class are 1 apart, others 3'
     """
     rows, classes, _ = as_classes(embeddings, labels)
     distance, margin = get(distance), margin if margin is None else check_margin(False, margin)
@@ -415,7 +457,7 @@ def mined_triplets(
         pair = triplets_of(table[place], same & (np.arange(n) != anchor), ~same, strategies)
         found.append(np.column_stack([np.full(len(pair), place), pair]))
     place, positive, negative = np.concatenate(found).T
-    distances = (ops.convert_to_tensor(table[place, partner]) for partner in (positive, negative))
+    distances = (ops.convert_to_tensor(table[place, other]) for other in (positive, negative))
     losses = loss_of_distances(*distances, loss.soft_margin, loss.margin)
     return Mined(anchors[place], positive, negative, ops.convert_to_numpy(losses))
 
@@ -443,23 +485,23 @@ def draw_arrows(
     ax: plt.Axes,
     spots: np.ndarray,  # (n, 2)
     anchors: np.ndarray,  # (t,) row numbers
-    partners: np.ndarray,  # (t,) row numbers
+    others: np.ndarray,  # (t,) row numbers, of positives or negatives
     active: np.ndarray,  # (t,) booleans: the triplet has a loss above 0
     style: dict,  # colour and line
 ) -> None:
-    """An arrow from each anchor to its partner, one for each pair; faint where no triplet of theirs is active."""
-    pairs, which = np.unique(np.column_stack([anchors, partners]), axis=0, return_inverse=True)
+    """An arrow from each anchor to its positive or negative, one for each pair; faint where no triplet of the pair is active."""
+    pairs, which = np.unique(np.column_stack([anchors, others]), axis=0, return_inverse=True)
     counts = np.bincount(which.reshape(-1), weights=active, minlength=len(pairs))
-    for (anchor, partner), count in zip(pairs, counts, strict=True):
+    for (anchor, other), count in zip(pairs, counts, strict=True):
         look = {"arrowstyle": "-|>", "alpha": 1 if count else 0.4, "linewidth": 1.2, "shrinkA": 5, "shrinkB": 3, **style}
-        ax.annotate("", spots[partner], spots[anchor], arrowprops=look)
+        ax.annotate("", spots[other], spots[anchor], arrowprops=look)
 
 
 def draw_triplets(ax: plt.Axes, spots: np.ndarray, anchors: np.ndarray, mined: Mined) -> None:
-    """Rings around the anchors, arrows to their partners, and a legend."""
+    """Rings around the anchors, arrows to positives and negatives, and a legend."""
     ring = {"marker": "o", "color": ink(ax), "markersize": 9, "fillstyle": "none", "linestyle": ""}
-    for partners, style in ((mined.positive, SAME), (mined.negative, OTHER)):
-        draw_arrows(ax, spots, mined.anchor, partners, mined.loss > 0, style)
+    for others, style in ((mined.positive, SAME), (mined.negative, OTHER)):
+        draw_arrows(ax, spots, mined.anchor, others, mined.loss > 0, style)
     ax.plot(*spots[anchors].T, **ring)
     entries = {"anchor": Line2D([], [], **ring), "positive": Line2D([], [], **SAME), "negative": Line2D([], [], **OTHER)}
     entries["faint: loss 0"] = Line2D([], [], color=ink(ax), alpha=0.4)
@@ -467,18 +509,44 @@ def draw_triplets(ax: plt.Axes, spots: np.ndarray, anchors: np.ndarray, mined: M
 
 # %% ../nbs/06_plots.ipynb #26a82f43
 def plot_triplets(
-    embeddings: Tensor,  # (n, d) finite floats
-    labels: Tensor,  # (n,) or (n, 1) integers
-    loss: TripletLoss | None = None,  # whose strategies, distance and margin decide; None: TripletLoss("euclidean")
+    embeddings: Tensor,
+    labels: Tensor,
+    loss: TripletLoss | None = None,
     *,
-    anchors: Any = None,  # (k,) row numbers; None: all of up to 12 rows, else 12 of them
-    ax: plt.Axes | None = None,  # None: of a new figure
-    title: str | None = None,  # None: how many of the triplets are active, and their mean loss
+    anchors: Any = None,
+    ax: plt.Axes | None = None,
+    title: str | None = None,
 ) -> plt.Axes:
-    """Embeddings as by `plot_embeddings`, with arrows from anchors to the positives and negatives that the loss takes.
+    """Embeddings as by `plot_embeddings`, with arrows from anchors to the positives and negatives that the loss chooses.
 
-    A ValueError names the argument that `rows_and_labels` refuses; or says if `loss` is no `TripletLoss`, `anchors` are no row
-    numbers, or a distance is not finite.
+    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, `loss` is no
+    `TripletLoss`, `anchors` are no row numbers, or a distance is not finite.
+
+    Parameters
+    ----------
+    embeddings : array
+        (n, d) floats
+    labels : array
+        (n,) or (n, 1) integers
+    loss : TripletLoss, optional
+        its strategies, distance and margin decide; None: TripletLoss("euclidean")
+    anchors : array, optional
+        (k,) row numbers; None: all of up to 12 rows, or else 12 of them
+    ax : matplotlib.axes.Axes, optional
+        the axes to draw on; None: those of a new figure
+    title : str, optional
+        None: how many of the triplets are active, and their mean loss; "" for no title
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        those that were drawn on
+
+    Examples
+    --------
+    >>> ax = plot_triplets(np.array([[0.0], [1.0], [1.5]]), [0, 0, 1])
+    >>> " ".join(ax.get_title().split())
+    'hard/semi-hard: 2 of 2 triplets are active, mean loss 1'
     """
     points, loss = as_points(embeddings, labels), TripletLoss("euclidean") if loss is None else loss
     if not isinstance(loss, TripletLoss):
@@ -574,16 +642,33 @@ def draw_series(ax: plt.Axes, series: dict[str, Series], colors: list) -> list[L
         lines += ax.plot(one.epochs, one.values, **look, markersize=4, markevery=max(1, len(one.values) // 12), label=label, zorder=3 - number / 100)
     return lines
 
-
+# %% ../nbs/06_plots.ipynb #fa088002
 def plot_history(
-    history: keras.callbacks.History | Mapping,  # what fit returns, or its dict
-    *,
-    ax: plt.Axes | None = None,  # None: of a new figure
-    title: str | None = None,  # None: where the loss went, and the best of recall@1 or what there is
-) -> plt.Axes:  # of the loss; that of the shares is its twin
-    """The loss, and whatever is a share from 0 to 1, over the epochs.
+    history: keras.callbacks.History | Mapping, *, ax: plt.Axes | None = None, title: str | None = None
+) -> plt.Axes:
+    """The loss, and every logged number that is a share from 0 to 1, over the epochs.
 
-    A ValueError says if there is no loss or no epoch, or if something logged is no list of numbers, or longer than the loss.
+    A ValueError says if there is no loss or no epoch, or if something logged is no list of numbers or is longer than the loss.
+
+    Parameters
+    ----------
+    history : keras.callbacks.History or dict
+        what `keras.Model.fit` returns, or its attribute of that name
+    ax : matplotlib.axes.Axes, optional
+        the axes to draw on; None: those of a new figure
+    title : str, optional
+        None: the first and the last loss, and the best recall@1 or what there is in its place; "" for no title
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        those of the loss; the axes of the shares are their twin
+
+    Examples
+    --------
+    >>> ax = plot_history({"loss": [0.5, 0.25], "val_recall_at_1": [0.5, 0.75]})
+    >>> " ".join(ax.get_title().split())
+    'loss 0.5 → 0.25, val_recall_at_1 best 0.75 in epoch 2'
     """
     series, ax = series_of(history), axes_for(ax, height=4.2)
     losses = {name: one for name, one in series.items() if name in ("loss", "val_loss")}
@@ -714,23 +799,60 @@ def finding_of_neighbours(right: np.ndarray, matched: np.ndarray) -> str:
 
 # %% ../nbs/06_plots.ipynb #32b62a8a
 def plot_neighbours(
-    images: Any,  # (n, height, width), (n, height, width, 1) or (n, height, width, 3), uint8 or floats
-    labels: Tensor,  # (n,) or (n, 1) integers
-    embeddings: Tensor,  # (n, d) finite floats
+    images: Any,
+    labels: Tensor,
+    embeddings: Tensor,
     *,
-    queries: Any = None,  # (k,) row numbers; None: 8 at most, up to a third of them wrong, of those that have a match
-    neighbours: int = 5,  # how many to show of each
-    key_images: Any = None,  # (m, ...) images to be found; None: the others of the images
-    key_labels: Tensor | None = None,  # (m,) or (m, 1) integers
-    key_embeddings: Tensor | None = None,  # (m, d) finite floats
+    queries: Any = None,
+    neighbours: int = 5,
+    key_images: Any = None,
+    key_labels: Tensor | None = None,
+    key_embeddings: Tensor | None = None,
     distance: str | dict | Distance = "cosine",
-    ax: plt.Axes | None = None,  # None: of a new figure
-    title: str | None = None,  # None: how many of all n queries find their own class first
+    ax: plt.Axes | None = None,
+    title: str | None = None,
 ) -> plt.Axes:
     """Queries, and below each the images that a search finds for it, framed by hit or miss.
 
-    A ValueError names an argument that is not as described, or lengths or widths that differ; or says if there is nothing to be
-    found.
+    A ValueError says if images have another shape or dtype, embeddings are no finite rows of floats, labels no integers,
+    lengths or widths differ, only some of the three arguments of the keys are given, `queries` are no row numbers,
+    `neighbours` is below 1, there is no such distance, or there is only one image.
+
+    Parameters
+    ----------
+    images : array
+        (n, height, width), or with 1 or 3 channels behind; uint8 or floats
+    labels : array
+        (n,) or (n, 1) integers
+    embeddings : array
+        (n, d) floats
+    queries : array, optional
+        (k,) row numbers; None: up to 8 that have a match, up to a third of them with a wrong nearest neighbour
+    neighbours : int
+        how many to show of each query
+    key_images : array, optional
+        (m, ...) images to search among; None: the others of the images
+    key_labels : array, optional
+        (m,) or (m, 1) integers, given together with the images
+    key_embeddings : array, optional
+        (m, d) floats, given together with the images
+    distance : str, dict or Distance
+        a name, a configuration or a distance of one's own; best that of the loss
+    ax : matplotlib.axes.Axes, optional
+        the axes to draw on; None: those of a new figure
+    title : str, optional
+        None: how many of all n queries find their own class first; "" for no title
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        those that were drawn on
+
+    Examples
+    --------
+    >>> ax = plot_neighbours(np.zeros((4, 8, 8)), [0, 0, 1, 1], np.array([[0.0], [1.0], [5.0], [6.0]]), distance="euclidean")
+    >>> " ".join(ax.get_title().split())
+    '4 of 4 queries find their own class first'
     """
     asked = as_gallery(images, labels, embeddings)
     keys = keys_of(asked, key_images, key_labels, key_embeddings)
@@ -742,3 +864,8 @@ def plot_neighbours(
     candidates = np.flatnonzero(matched) if matched.any() else np.arange(len(matched))
     shown = candidates[queries_to_show(right[candidates], 8)] if queries is None else as_row_numbers(queries, len(right), "queries")
     return titled(draw_neighbours(ax, asked, keys, shown, found[shown]), title, lambda: finding_of_neighbours(right, matched))
+
+# %% ../nbs/06_plots.ipynb #7f703eeb
+__all__ = [  # what the reference lists; the rest may change
+    "plot_distances", "plot_embeddings", "plot_history", "plot_neighbours", "plot_triplets",
+]  # fmt: skip

@@ -235,6 +235,7 @@ def test_rows_of_zeros_are_1_from_everything_under_cosine():
     table = array(distances.get("cosine").pairwise(x, x))
     np.testing.assert_allclose(table, pairwise("cosine", x, x), atol=1e-6)
     np.testing.assert_allclose(table[0], 1)
+    np.testing.assert_allclose(array(distances.get("cosine").paired(x[[0, 0, 1]], x[[2, 1, 0]])), 1)
     gradient = grad(lambda x: ops.sum(distances.get("cosine").paired(x, ops.flip(x, axis=0))), x)
     assert np.isfinite(gradient).all()
 
@@ -250,6 +251,15 @@ def test_constant_query_is_0_from_everything_under_snr(constant):
     np.testing.assert_array_equal(gradient[0], 0)
     assert np.isfinite(gradient).all()
     assert gradient[1].any()
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 3.0])
+def test_a_constant_key_has_a_gradient_under_snr(constant):
+    """Its distance is 1; a change of the key to the query's shape makes it smaller."""
+    query, key = np.arange(5, dtype="float32")[None], np.full((1, 5), constant, "float32")
+    snr, centered = distances.get("snr"), query - 2
+    gradient = grad(lambda x: ops.sum(snr.paired(ops.convert_to_tensor(query), x)), key)
+    np.testing.assert_allclose(gradient, -2 * centered / np.square(centered).sum(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -232,7 +232,7 @@ def test_blocks_when_compiled(rows, block_size):
 
 @pytest.mark.parametrize("negative", NEGATIVES)
 @pytest.mark.parametrize("positive", POSITIVES)
-@pytest.mark.parametrize("numbers", [1, 3 * 9, 5000, 1000 * 9])  # all in blocks; the last two: the largest batch alone
+@pytest.mark.parametrize("numbers", [3 * 9, 5000])  # in a block; with 5000 only the largest batch is cut
 def test_blocks_when_the_graph_knows_no_batch_size(numbers, positive, negative, block_size):
     if BACKEND != "tensorflow":
         pytest.skip("only TensorFlow traces a function without knowing the batch size")

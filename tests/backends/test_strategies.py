@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 from keras import ops
 from on_backend import BACKEND, array, compiled, grad, raw_grad
-from reference import AVERAGES, DISTANCES, STRATEGIES, WITH_ALL, central_differences, triplet_losses, triplets_of
+from reference import (
+    AVERAGES,
+    DISTANCES,
+    NEGATIVES,
+    STRATEGIES,
+    WITH_ALL,
+    central_differences,
+    pairwise,
+    triplet_losses,
+    triplets_of,
+)
 
 import tripletloss as tl
-from tripletloss import _tables
+from tripletloss import _tables, losses
 from tripletloss.distances import Distance
 
 
@@ -99,6 +109,34 @@ def test_batches_of_all_kinds(batch_size, strategies, soft, way):
     if n > 40:
         x[3] = x[7]  # a tie, and a distance of 0
     check(labels, x, **settings_of("euclidean", positive, negative, soft))
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+@pytest.mark.parametrize("positive, negative", [("all", negative) for negative in NEGATIVES])
+def test_classes_around_the_number_of_listed_positives(positive, negative, more, block_size):
+    """One positive fewer than are listed, as many, and one more."""
+    block_size(200)
+    labels = np.repeat(np.arange(2), [_tables.MAX_LISTED_POSITIVES + more, 5])
+    x = np.random.default_rng(more).normal(size=(len(labels), 3)).astype("float32")
+    check(labels, x, **settings_of("euclidean", positive, negative, False))
+
+
+@pytest.mark.parametrize("more", [0, 2])
+@pytest.mark.parametrize("positive, negative", STRATEGIES)
+def test_every_triplet_is_counted_once(positive, negative, more, way):
+    """Averages divide sums by counts, and would not show it if both were twice what they are."""
+    labels = np.repeat(np.arange(3), [_tables.MAX_LISTED_POSITIVES + more, 5, 1])
+    x = np.random.default_rng(more).normal(size=(len(labels), 3)).astype("float32")
+    loss = tl.TripletLoss("euclidean", positive, negative)
+    batch = losses.gather_batch(ops.convert_to_tensor(labels.astype("int32")), ops.convert_to_tensor(x), loss.distance, False)
+    sums = losses.sum_triplets(batch, loss.distance, loss.spec)
+    table = pairwise("euclidean", x, x)
+    triplets = triplets_of(labels, table, positive=positive, negative=negative)
+    np.testing.assert_array_equal(array(sums.triplets), [len(of_query) for of_query in triplets])
+    for found, place in ((sums.positive_distance, 0), (sums.negative_distance, 1)):
+        expected = [sum(table[i][triplet[place]] for triplet in of_query) for i, of_query in enumerate(triplets)]
+        valid = [bool(of_query) for of_query in triplets]
+        np.testing.assert_allclose(array(found)[valid], np.array(expected)[valid], rtol=1e-4)
 
 
 @pytest.mark.parametrize("positive, negative", WITH_ALL)
@@ -199,8 +237,8 @@ def test_blocks_and_compilation_change_nothing(positive, negative, block_size, f
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow traces a function without knowing the batch size")
 @pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("positive, negative", STRATEGIES)
-@pytest.mark.parametrize("numbers", [None, 300, 1])  # in a block; with 300 only the largest of the batches is cut
+@pytest.mark.parametrize("positive, negative", [("hard", "semi-hard"), ("easy", "all"), ("all", "semi-hard"), ("all", "all")])
+@pytest.mark.parametrize("numbers", [None, 300])  # in a block; with 300 only the largest of the batches is cut
 def test_unknown_batch_size(numbers, positive, negative, jit, block_size):
     import tensorflow as tf
 

@@ -1,15 +1,24 @@
-"""The wheel and the sdist, built and used far from the repository; what an import brings along; the demo's command."""
+"""The wheel and the sdist, built and used far from the repository; what an import brings along; the demo's command.
 
+And what a user sees of the package: its names are those of the reference, and `help` says of each what it is.
+"""
+
+import builtins
+import doctest
 import email
 import importlib.util
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from configparser import ConfigParser
+from pathlib import Path
 
 import pytest
 
@@ -184,3 +193,155 @@ def test_demo_names_a_folder_without_classes(installed, tmp_path, content):
     assert child.returncode != 0
     assert "pictures" in child.stderr + child.stdout
     assert "Traceback" not in child.stderr
+
+
+# What a user sees.
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = sorted(path.stem for path in (ROOT / "tripletloss").glob("*.py") if not path.stem.startswith("_"))
+# Described in comments beside their parameters, which help does not show; no new ones.
+DESCRIBED_IN_COMMENTS = {"deserialize", "get", "hinge", "serialize", "softplus"}
+
+
+def module_of(name):
+    """A module of the package; a skip where what it needs is not installed."""
+    if name in ("plots", "demo"):
+        pytest.importorskip("matplotlib", reason="pip install 'tripletloss[demo]'").use("agg")
+        pytest.importorskip("sklearn", reason="pip install 'tripletloss[demo]'")
+    return importlib.import_module(f"tripletloss.{name}")
+
+
+def public_objects(module):
+    """Public classes and functions of a module, by name."""
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in found.items() if inspect.isclass(value) or inspect.isfunction(value)}
+
+
+def names_by_module():
+    """What the reference lists: a table for each module, whose head says "name in `tl.losses`"."""
+    found, module = {}, None
+    for cell in json.loads((ROOT / "nbs" / "reference.ipynb").read_text(encoding="utf-8"))["cells"]:
+        for line in "".join(cell["source"]).splitlines():
+            if head := re.match(r"\| name in `\w+\.(\w+)` \|", line):
+                module = found.setdefault(head[1], [])
+            elif row := re.match(r"\| \[?`(\w+)`", line):
+                module.append(row[1])
+    return found
+
+
+def test_the_reference_knows_every_public_module():
+    assert sorted(names_by_module()) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_reference_lists_what_a_module_offers_and_no_more(name):
+    assert sorted(names_by_module()[name]) == sorted(module_of(name).__all__)
+
+
+def test_a_name_is_listed_once():
+    times = Counter(name for names in names_by_module().values() for name in names)
+    assert [name for name in times if times[name] > 1] == []
+
+
+def test_dir_shows_what_a_user_wants_and_nothing_else():
+    import tripletloss
+
+    lazy_or_run = {"demo"}  # python -m tripletloss.demo
+    assert dir(tripletloss) == sorted({*tripletloss.__all__, "__version__"})
+    assert {name for name in tripletloss.__all__ if name in PUBLIC} == set(PUBLIC) - lazy_or_run
+    listed = names_by_module()
+    assert set(tripletloss.__all__) - set(PUBLIC) <= {*listed["losses"], *listed["mining"]}
+
+
+def docstrings(module):
+    """Docstrings of a module, its public names and their methods, with the class, if any, and the function they belong to."""
+    yield module.__name__, module.__doc__, None, None
+    for name, value in public_objects(module).items():
+        if not inspect.isclass(value):
+            yield name, value.__doc__, None, value
+            continue
+        yield name, value.__doc__, value, None
+        for method, member in vars(value).items():
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if inspect.isfunction(function) and function.__doc__:
+                yield f"{name}.{method}", function.__doc__, value, function
+
+
+def names_within(docstring):
+    """Names in backticks: those that stand alone, and those that are called."""
+    for code in re.findall(r"`([^`\n]+)`", docstring):
+        yield from re.findall(r"^[A-Za-z_][\w.]*$|[A-Za-z_][\w.]*(?=\()", code)
+
+
+def resolves(name, module, owner, function):
+    """Whether a name is a parameter, an attribute or a field of the result of what the docstring belongs to, or can be looked up."""
+    import keras
+
+    import tripletloss
+
+    functions = [function] if function else []
+    functions += [one for one in vars(owner).values() if inspect.isfunction(one)] if owner else []
+    signatures = [inspect.signature(one) for one in functions]
+    if any(name in one.parameters or hasattr(one.return_annotation, name) for one in signatures):
+        return True
+    if owner and (hasattr(owner, name) or any(re.search(rf"self\.{name}\b", inspect.getsource(one)) for one in functions)):
+        return True
+    head, *rest = name.split(".")
+    spaces = [vars(module), vars(tripletloss), {"keras": keras, "tripletloss": tripletloss}, vars(builtins)]
+    for space in spaces:
+        if head in space:
+            value = space[head]
+            for part in rest:
+                value = getattr(value, part, None)
+            return value is not None
+    return False
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_docstring_names_only_what_exists(name):
+    module = module_of(name)
+    unknown = [
+        f"{where}: {one}"
+        for where, docstring, owner, function in docstrings(module)
+        for one in names_within(docstring)
+        if not resolves(one, module, owner, function)
+    ]
+    assert not unknown, "\n".join(unknown)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_help_says_what_each_parameter_is(name):
+    """In the docstring, as numpydoc."""
+    missing = set()
+    for public, value in public_objects(module_of(name)).items():
+        if inspect.isclass(value) and "__init__" not in vars(value):
+            continue  # a named tuple, or what inherits its arguments
+        names = {each for each in inspect.signature(value).parameters if each not in ("args", "kwargs", "fn_kwargs")}
+        if public == "Distance":
+            continue  # to subclass, not to call
+        described = {
+            each.strip()
+            for line in re.findall(r"^ *([\w, ]+)(?: : .*)?$", value.__doc__.partition("Parameters")[2], re.M)
+            for each in line.split(",")
+        }
+        missing |= {public} if names - described else set()
+    assert missing <= DESCRIBED_IN_COMMENTS
+    assert DESCRIBED_IN_COMMENTS & set(public_objects(module_of(name))) <= missing, "these need not be listed any more"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_in_docstrings_give_what_they_say(name):
+    module = module_of(name)
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    without = set()
+    for public, value in public_objects(module).items():
+        found = finder.find(value, public, module=module, globs=dict(vars(module)))
+        without |= set() if any(test.examples for test in found) else {public}
+        for test in found:
+            said = []
+            result = runner.run(test, out=said.append)
+            assert not result.failed, "".join(said)
+    if "matplotlib" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+    if name not in ("distances", "losses", "mining"):
+        assert without <= {"Data"}, "each public name has an example"
