@@ -16,8 +16,8 @@ from keras import ops
 
 from ._blocks import has_ranking_rows, mine_in_blocks, references
 from ._checks import Tensor
-from ._tables import MAX_LISTED_POSITIVES, Batch, ClassIndex, class_index, gather_positives, map_blocks, rows_per_block
-from ._tables import take_per_row
+from ._tables import MAX_LISTED_POSITIVES, Batch, ClassIndex, class_index, fits_in_block, gather_positives
+from ._tables import map_blocks, rows_per_block, take_per_row
 from .distances import Distance
 from .distribution import block_size
 from .mining import Triplets, mine_table, pick, pick_negative, pick_semi_hard
@@ -212,13 +212,14 @@ def sum_all(
     sum_mined: Callable[[Batch, Triplets], TripletSums],  # of (n,) triplets
 ) -> TripletSums:
     """All triplets of a batch with the strategy "all" for positives, negatives or both."""
-    index = class_index(batch.labels, batch.key_labels, batch.self_index)
-    numbers = ops.shape(batch.labels)[0] * ops.shape(batch.keys[0])[0]
-    if isinstance(numbers, int) and numbers < block_size():
+    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2])
+    is_small = fits_in_block(ops.shape(batch.labels)[0], ops.shape(batch.keys[0])[0], block_size())
+    if is_small is True:
         return sum_in_tables(batch, index, distance, spec)
     if spec.negative_mining_strategy == "all":
-        return sum_in_tables(batch, index, distance, spec, needed=numbers >= 0)
-    listed = (numbers >= block_size()) & (ops.max(index.positives) <= MAX_LISTED_POSITIVES)
+        return sum_in_tables(batch, index, distance, spec, needed=ops.ones((), "bool"))
+    is_large = True if is_small is False else ~is_small
+    listed = is_large & (ops.max(index.positives) <= MAX_LISTED_POSITIVES)
     none = ops.zeros((ops.shape(batch.labels)[0], MAX_LISTED_POSITIVES), "int32")
     strategies = "all", spec.negative_mining_strategy
     triplets = ops.cond(

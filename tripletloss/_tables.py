@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TILE', 'MAX_LISTED_POSITIVES', 'first_match', 'argmax_tiled', 'padded_key_index', 'take_padded', 'take_per_row',
-           'nearest_above', 'rows_per_block', 'map_blocks', 'class_numbers', 'self_index_of', 'ClassIndex',
-           'class_index', 'gather_positives', 'first_positives', 'Batch', 'prepare_rows', 'batch_of', 'as_batch']
+           'nearest_above', 'rows_per_block', 'fits_in_block', 'map_blocks', 'class_numbers', 'self_index_of',
+           'ClassIndex', 'class_index', 'gather_positives', 'first_positives', 'Batch', 'prepare_rows', 'batch_of',
+           'as_batch']
 
 # %% ../nbs/engine/tables.ipynb #e52ce184
 from collections.abc import Callable
@@ -95,6 +96,15 @@ def rows_per_block(
     smaller, larger = (min, max) if known else (ops.minimum, ops.maximum)
     return larger(1, smaller(n, numbers // m))
 
+# %% ../nbs/engine/tables.ipynb #83cd683c
+def fits_in_block(
+    n: int | Tensor,  # rows of the table
+    m: int | Tensor,  # numbers in a row
+    numbers: int,  # in a block
+) -> bool | Tensor:  # a tensor where the graph knows no n or m
+    """Whether the table has fewer numbers than a block; their product could be too large for an integer."""
+    return n <= (numbers - 1) // (max(m, 1) if isinstance(m, int) else ops.maximum(m, 1))
+
 # %% ../nbs/engine/tables.ipynb #9448efaa
 def map_blocks(
     fn: Callable[[tuple], tuple],  # maps tensors of b rows to tensors (b, ...)
@@ -142,14 +152,15 @@ class ClassIndex(NamedTuple):
     positives: Tensor  # (n,) how many the query has
     negatives: Tensor  # (n,) likewise
     self_rank: Tensor  # (n,) which of its class the query itself is, from 0; m where it is none
-    query_reference: Tensor  # (n,) the first key of the query's class
-    key_reference: Tensor  # (m,) the first key of the key's class
+    query_reference: Tensor  # (n,) the first finite key of the query's class
+    key_reference: Tensor  # (m,) the first finite key of the key's class
 
 # %% ../nbs/engine/tables.ipynb #f0f2b452
 def class_index(
     labels: Tensor,  # (n,) integers, the queries'
     key_labels: Tensor | None,  # (m,) integers, m >= 1; None: the queries'
     self_index: Tensor,  # (n,) the key that each query itself is; -1 where it is none
+    key_nan: Tensor,  # (m,) NaN for keys that are not finite, else 0
 ) -> ClassIndex:
     """Sort the keys by class, and find each query's class."""
     n, m = ops.shape(labels)[0], ops.shape(labels if key_labels is None else key_labels)[0]
@@ -162,7 +173,9 @@ def class_index(
     itself, exists = ops.clip(self_index, 0, m - 1), (self_index >= 0) & (self_index < m)
     is_key = exists & ops.equal(ops.take(of_keys, itself), of_queries)  # not ==, which forgets shapes in a graph
     self_rank = ops.where(is_key, ops.take(ops.cast(ops.argsort(order), "int32"), itself) - start, m)
-    references = (ops.take(order, ops.minimum(first, m - 1)) for first in (start, ops.take(starts, of_keys)))
+    candidate = ops.where(ops.isnan(key_nan), -m, -ops.arange(m, dtype="int32"))
+    first = ops.clip(-ops.segment_max(candidate, of_keys, num_segments=n + m), 0, m - 1)
+    references = ops.take(first, of_queries), ops.take(first, of_keys)
     return ClassIndex(order, start, size - ops.cast(is_key, "int32"), m - size, self_rank, *references)
 
 # %% ../nbs/engine/tables.ipynb #0ea20e0c

@@ -33,7 +33,7 @@ class Distance:
         self.aliases = tuple(aliases) or self.aliases
 
     def __init_subclass__(cls, **kwargs: object):
-        """Whoever defines another `call` takes nothing over that was derived from its parent's."""
+        """A subclass with another `call` inherits no hook that was made for its parent's."""
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
             for derived in {"prepare", "table", "call_paired", "ranking_rows"} - set(vars(cls)):
@@ -48,7 +48,7 @@ class Distance:
         return x
 
     def table(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Distances (n, m) of prepared rows; with `around`, exact only where the two rows subtracted first are the same."""
+        """Distances (n, m) of prepared rows; with `around`, valid only for pairs that had the same row subtracted."""
         return self.call(query, key)
 
     def call_paired(self, query: Tensor, key: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Distance:
     def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor] | None:
         """Of prepared rows: rows (n, f), (m, f) whose products order each query's keys as the distance; None: there are none.
 
-        With `around`, rows (n, d) and (m, d) to subtract first, only keys are compared that have the query's.
+        With `around`, rows (n, d) and (m, d) to subtract first, valid only for pairs that have the same row subtracted.
         """
         return None
 
@@ -90,7 +90,7 @@ def at_least_one_row(x: Tensor) -> Tensor:
 
 
 def reference_row(key: Tensor) -> Tensor:
-    """The finite row (d,) of key (m, d) whose coordinates all are nearest to the mean of the finite ones."""
+    """The finite row (d,) of key (m, d) that in its largest difference is nearest to the mean of the finite numbers."""
     key = at_least_one_row(key)
     finite, rows = ops.isfinite(key), ops.cast(ops.shape(key)[0], key.dtype)
     mean = ops.sum(ops.where(finite, key, 0) / rows, axis=0)  # divided first, and no squares: neither can overflow
@@ -131,8 +131,9 @@ def gram_table(
     half_squares = ops.sum(query * query, axis=1, keepdims=True) / 2
     query_rows = factor * ops.concatenate([query_rows, half_squares, *extra[:1]], axis=1)
     key_rows = ops.concatenate([key_rows, ops.ones_like(key_rows[:, :1]), *extra[1:]], axis=1)
-    # The operator keeps float64 on every backend, ops.matmul does not. Rounding can leave a tiny negative number.
-    return ops.relu(query_rows @ ops.transpose(key_rows))
+    table = query_rows @ ops.transpose(key_rows)  # the operator keeps float64 on every backend, ops.matmul does not
+    # Rounding can leave a tiny negative number. It is raised to 0 without losing its gradient, which is exact.
+    return table + ops.stop_gradient(ops.relu(table) - table)
 
 # %% ../nbs/00_distances.ipynb #064fcaf2
 @keras.saving.register_keras_serializable(package="tripletloss")
@@ -237,7 +238,7 @@ class Cosine(Distance):
         return ops.sum(difference * difference, axis=1) / 2 + query[:, -1] * key[:, -1]
 
     def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """`augmented_rows` of prepared rows; a query of zeros finds all keys alike."""
+        """`augmented_rows` of prepared rows; for a query of zeros all keys rank alike."""
         query_rows, key_rows = augmented_rows(*center_pair(query, key, around))
         return query_rows * (1 - query[:, -1:]), key_rows  # finite rows, which may be multiplied
 
@@ -306,7 +307,7 @@ class SNR(Distance):
         return noise_to_signal(ops.sum(ops.square(query - key), axis=1), query)
 
     def ranking_rows(self, query: Tensor, key: Tensor, around: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """`augmented_rows` of the rows less their means; a query without signal finds all keys alike."""
+        """`augmented_rows` of the rows less their means; for a query without signal all keys rank alike."""
         query_rows, key_rows = augmented_rows(*center_pair(query, key, around))
         return ops.where(ops.all(query == 0, axis=1, keepdims=True), 0, query_rows), key_rows
 
@@ -359,7 +360,7 @@ def serialize(
 ) -> str | dict:  # something for JSON
     """A built-in distance's name; for any other, Keras's configuration of the object."""
     if type(distance) in BUILT_IN.values():
-        return distance.name
+        return type(distance).name
     return keras.saving.serialize_keras_object(distance)
 
 

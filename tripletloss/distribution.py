@@ -247,7 +247,7 @@ def compiled_once(
 ) -> tuple[Tensor, ...]:  # what fn returns
     """Call `fn`; on JAX compiled, once for each shape, and not at every call."""
     if keras.backend.backend() == "jax" and type(distance) in BUILT_IN.values():
-        return _jitted(fn)(batch, distance.name, block_size(), settings)
+        return _jitted(fn)(batch, type(distance).name, block_size(), settings)
     return fn(batch, distance, *settings)
 
 # %% ../nbs/07_distribution.ipynb #cd7df706

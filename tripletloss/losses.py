@@ -186,7 +186,8 @@ def triplet_loss(
     positive_mining_strategy : str
         "hard" (the farthest), "easy" (the nearest) or "all"
     negative_mining_strategy : str
-        "hard" (the nearest), "semi-hard" (the nearest beyond the positive), "easy" (the farthest) or "all"
+        "hard" (the nearest), "semi-hard" (the nearest beyond the farthest positive; with "all" positives, beyond each),
+        "easy" (the farthest) or "all"
     soft_margin : bool
         softplus instead of the hinge
     margin : float
