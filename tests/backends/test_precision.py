@@ -141,7 +141,7 @@ def trained(policy):
         keras.utils.set_random_seed(0)
         network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, "relu"), tl.layers.L2Embedding(8)])
         network.compile(keras.optimizers.Adam(0.01), tl.TripletLoss(margin=0.5), jit_compile=BACKEND == "jax")
-        losses = network.fit(tl.samplers.PKBatches(x[:1000], y[:1000], 10, 8, seed=0), epochs=4, verbose=0).history["loss"]
+        losses = network.fit(tl.samplers.PKBatches(x[:1000], y[:1000], 10, 8, seed=0), epochs=8, verbose=0).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
     return losses, tl.metrics.retrieval_metrics(network.predict(x[1000:], verbose=0).astype("float32"), y[1000:])["recall_at_1"]

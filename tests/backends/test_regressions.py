@@ -58,7 +58,7 @@ class Uneven(tl.distances.Distance):
         return table - 1e-3 * ops.cast(ops.arange(ops.shape(key)[0]), table.dtype)
 
 
-@pytest.mark.parametrize("numbers", [None, 1, 257 * 320])
+@pytest.mark.parametrize("numbers", [None, 100 * 320, 257 * 320])
 @pytest.mark.parametrize("positive, negative", [("easy", "hard"), ("hard", "semi-hard"), ("all", "hard")])
 def test_padding_that_comes_out_nearer_stands_for_its_key(positive, negative, numbers, block_size):
     """Rows of 257 keys are padded to whole tiles with the first; padding was chosen, and its index is that of no key."""
