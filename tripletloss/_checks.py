@@ -241,12 +241,20 @@ def as_sample_weight(sample_weight: Tensor | None, n: int | None, dtype: str) ->
         raise ValueError(f"sample_weight must have shape (), (n,) or (n, 1) with n = {n}; received shape {shape}.")
     return ops.squeeze(weight, axis=1) if len(shape) == 2 else weight
 
-# %% ../nbs/engine/checks.ipynb #5ee70119
+# %% ../nbs/engine/checks.ipynb #119c8598
+class _MaskProbe(keras.losses.Loss):
+    """One 0, to which Keras applies whatever mask the predictions have: it has no public way to ask for the mask."""
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Shape (1,); with a mask, what Keras returns has the mask's shape."""
+        return ops.zeros((1,), self.dtype)
+
+
 def check_no_mask(y_pred: Tensor) -> None:
     """Raise a ValueError if Keras has a mask for the predictions: hidden rows cannot be kept out of the mining."""
-    mask = getattr(y_pred, "_keras_mask", None)  # Keras has no public way to ask
-    if mask is not None:
+    shape = tuple(_MaskProbe("mask_probe", reduction="none")((), y_pred).shape)  # TensorFlow takes no name that begins with _
+    if shape != (1,):
         raise ValueError(
-            f"y_pred must have no Keras mask; received one of shape {tuple(mask.shape)}. Leave hidden rows out before "
+            f"y_pred must have no Keras mask; received one of shape {shape}. Leave hidden rows out before "
             "the model, or, if all rows are meant, end the mask: embeddings = 1 * embeddings."
         )

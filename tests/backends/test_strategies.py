@@ -252,7 +252,7 @@ def test_unknown_batch_size(numbers, positive, negative, jit, block_size):
             value = loss(labels, x)
         return value, tape.gradient(value, x)
 
-    for n, classes in ((1, 1), (12, 4), (45, 2)):
+    for n, classes in ((1, 1), (12, 4), (45, 2)) if not jit else ((45, 2),):  # XLA takes long for each size
         labels, x = batch(n, classes)
         value, gradient = both(labels, x)
         np.testing.assert_allclose(value, float(loss(labels, x)), rtol=1e-5)
