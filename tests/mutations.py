@@ -46,7 +46,7 @@ class Mutation(NamedTuple):
 MUTATIONS = [
     Mutation("_checks", 'return tensor if dtype in ("int64", "uint64", "uint32") else ops.cast(tensor, "int32")', 'return ops.cast(tensor, "int32")', "labels lose their upper bits"),
     Mutation("_checks", 'return ops.cast(labels, "int64"), ops.cast(other_labels, "int64")', 'return ops.cast(labels, "int32"), ops.cast(other_labels, "int32")', "two label types meet in the narrow one"),
-    Mutation("_checks", "    if mask is not None:\n", "    if False:\n", "a mask is not noticed"),
+    Mutation("_checks", "    if shape != (1,):\n", "    if False:\n", "a mask is not noticed"),
     Mutation("distances", "    key = key - around[1]\n", "    key = key - 0 * around[1]\n", "keys are not centered"),
     Mutation("distances", "half_squares = ops.sum(key * key, axis=1, keepdims=True) / 2", "half_squares = ops.sum(key * key, axis=1, keepdims=True)", "whole squares for half"),
     Mutation("distances", "return ops.where(zero, 0, ops.sqrt(ops.where(zero, 1, squares)))", "return ops.sqrt(squares)", "a root with an infinite slope at 0"),

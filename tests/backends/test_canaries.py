@@ -7,8 +7,8 @@ from keras import ops
 from on_backend import BACKEND, array, compiled
 
 import tripletloss as tl
-from tripletloss._checks import _MaskProbe
 from tripletloss import _checks
+from tripletloss._checks import _MaskProbe
 
 
 class Given(keras.losses.Loss):
