@@ -38,6 +38,8 @@ class Trick(NamedTuple):
 
 # What is put in the place of the engine's functions
 
+ORIGINALS: dict[str, Callable] = {}  # what stood there
+
 
 def in_one_table(batch: Any, distance: Any, *strategies: str) -> Any:
     """`mine_batch` for small batches: the definition."""
@@ -77,8 +79,13 @@ def sum_all_in_tables(batch: Any, distance: Any, spec: Any, sum_mined: Callable)
 
     from tripletloss import _sums, _tables
 
-    index = _tables.class_index(batch.labels, batch.key_labels, batch.self_index)
+    index = _tables.class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2])
     return _sums.sum_in_tables(batch, index, distance, spec, needed=ops.max(index.positives) >= 0)
+
+
+def put_in_order(*arguments: Any) -> Any:
+    """`weigh_mined_negatives` by sorting alone, as for many positives."""
+    return ORIGINALS["_sums.weigh_mined_negatives"](*arguments[:-1], lists_few=False)
 
 
 TRICKS = (
@@ -87,6 +94,7 @@ TRICKS = (
     Trick("tiles", (1024, 2048, 8192), {"_tables.argmax_tiled": plain_argmax, "_blocks.argmax_tiled": plain_argmax}),
     Trick("one over the difference", (1024, 2048, 8192), {"_blocks.quick_negative": masked_negative}),
     Trick("listed triplets", (1024, 2048, 4096), {"losses.sum_all": sum_all_in_tables}, strategy="all/semi-hard"),
+    Trick("few positives listed", (64, 512), {"_sums.weigh_mined_negatives": put_in_order}, strategy="all/semi-hard"),
     Trick("class references", (64, 512), {"mining.has_ranking_rows": lambda distance: False}, is_exact=False),
 )
 SMALL_BLOCKS = {f"{module}.block_size": lambda: 1024 for module in ("distribution", "mining", "_blocks", "_sums")}
@@ -100,7 +108,9 @@ def replaced(functions: Mapping[str, Callable]) -> ExitStack:
     stack = ExitStack()
     for name, function in functions.items():
         module, attribute = name.split(".")
-        stack.enter_context(mock.patch.object(importlib.import_module(f"tripletloss.{module}"), attribute, function))
+        place = importlib.import_module(f"tripletloss.{module}")
+        ORIGINALS.setdefault(name, getattr(place, attribute))
+        stack.enter_context(mock.patch.object(place, attribute, function))
     return stack
 
 

@@ -141,17 +141,17 @@ class Block(NamedTuple):
 # %% ../nbs/engine/blocks.ipynb #58586f64
 def for_each_positive(
     choose: Callable[[Tensor], tuple[Tensor, Tensor]],  # for a rank (): negatives (b,), and booleans (b,)
-    block: Block,
+    positive: Tensor,  # (b, k) listed positives
     most: Tensor,  # () how many ranks there are
-) -> tuple[Tensor, Tensor]:  # negatives as block.candidates, (b,) booleans: true for all of them
-    """Choose a negative for each positive, one rank after the other."""
-    ranks = ops.arange(MAX_LISTED_POSITIVES, dtype="int32")
+) -> tuple[Tensor, Tensor]:  # (b, k) negatives, (b,) booleans: true for all ranks
+    """Choose a negative for each listed positive, one rank after the other."""
+    ranks = ops.arange(positive.shape[1], dtype="int32")
 
     def choose_next(rank: Tensor, negatives: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         negative, is_found = choose(rank)
         return rank + 1, ops.where(ranks == rank, negative[:, None], negatives), found & is_found
 
-    start = ops.zeros((), "int32"), ops.zeros_like(block.candidates), block.count >= 0
+    start = ops.zeros((), "int32"), ops.zeros_like(positive), ops.equal(positive[:, 0], positive[:, 0])
     return ops.while_loop(lambda rank, *_: rank < most, choose_next, start)[1:]
 
 # %% ../nbs/engine/blocks.ipynb #932c29ee
@@ -163,7 +163,7 @@ def choose_quickly(search: Search, block: Block, table: Tensor) -> tuple[Tensor,
         return quick_negative(table, threshold, block.label, search.labels, search.strategies[1])
 
     if search.strategies[0] == "all":
-        negative, found = for_each_positive(lambda rank: beyond(ops.take(numbers, rank, axis=1)), block, search.most)
+        negative, found = for_each_positive(lambda rank: beyond(ops.take(numbers, rank, axis=1)), block.candidates, search.most)
     else:
         negative, found = beyond(ops.max(numbers, axis=1))
     finite = ops.isfinite(ops.sum(table, axis=1)) if search.within_class is None else search.is_finite
@@ -179,7 +179,7 @@ def choose_by_masks(search: Search, block: Block, table: Tensor) -> tuple[Tensor
             positive = ops.take(block.candidates, rank, axis=1)[:, None] == search.padded
             return search.mine_table(table, positive, ~same, "hard", search.strategies[1])[1], block.count >= 0
 
-        return block.positive, for_each_positive(of_rank, block, search.most)[0]
+        return block.positive, for_each_positive(of_rank, block.candidates, search.most)[0]
     positives = same & (block.self_index[:, None] != search.padded)
     of_class = None if search.within_class is None else search.within_class.table(block.class_rows)
     return search.mine_table(table, positives, ~same, *search.strategies, of_class)

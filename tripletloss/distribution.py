@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tensorflow_replicas', 'torch_replicas', 'replicas', 'to_sendable_dtype', 'tensorflow_gather', 'torch_sum',
            'torch_gather', 'gather', 'all_reduce_sum', 'mean_scale', 'sum_scale', 'is_shape_probe', 'on_accelerator',
-           'block_size', 'set_block_size', 'compiled_once']
+           'block_size', 'set_block_size', 'as_written', 'compiled_once']
 
 # %% ../nbs/07_distribution.ipynb #466eb733
 import functools
@@ -239,6 +239,16 @@ def _jitted(fn: Callable) -> Callable:
     return jax.jit(by_name, static_argnums=(1, 2, 3))
 
 
+def as_written(fn: Callable) -> Callable:
+    """`fn`, whose source TensorFlow does not rewrite in a `tf.function`, nor that of what it calls."""
+    if keras.backend.backend() != "tensorflow":
+        return fn
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(fn)
+
+
+@as_written
 def compiled_once(
     fn: Callable,  # (batch, distance, *settings), a function of a module, without state
     batch: tuple[Tensor, ...],

@@ -20,7 +20,7 @@ from ._checks import check_margin, check_name, check_no_mask
 from ._sums import LossSpec, TripletSums, connected_zeros, sum_all
 from ._tables import Batch, as_batch, batch_of, self_index_of
 from .distances import Distance, get, serialize
-from .distribution import all_reduce_sum, compiled_once, gather, is_shape_probe, mean_scale, sum_scale
+from .distribution import all_reduce_sum, as_written, compiled_once, gather, is_shape_probe, mean_scale, sum_scale
 from .mining import Triplets, check_strategies, mine_batch
 
 # %% ../nbs/02_losses.ipynb #87247988
@@ -280,6 +280,7 @@ class MetricLoss(keras.losses.Loss):
         """What `fn` returns for labels (n,) and embeddings (n, d)."""
         return self.fn(y_true, y_pred, **self.fn_kwargs)
 
+    @as_written
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """The reduced loss of labels (n,) or (n, 1) and embeddings (n, d), with weights (), (n,) or (n, 1)."""
         labels, embeddings = as_labels(_cast_probe_labels(y_true), "y_true"), as_embeddings(y_pred, "y_pred")

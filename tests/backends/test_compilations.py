@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,26 @@ def test_the_graph_of_the_default_loss_and_its_gradient_is_small(n, record_prope
     assert n is None or not of_functions
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's rewriting of source")
+def test_a_function_of_ones_own_does_not_rewrite_the_engine():
+    """Only the step itself runs from a generated file: rewriting the engine would take most of the first step."""
+    import tensorflow as tf
+
+    files = []
+
+    class Watched(tl.distances.Euclidean):
+        name = "watched"
+
+        def prepare(self, x):
+            files[:] = [frame.filename for frame in traceback.extract_stack()]
+            return super().prepare(x)
+
+    loss = tl.TripletLoss(Watched())
+
+    @tf.function
+    def step(labels, x):
+        return loss(labels, x)
+
+    step(tf.constant(LABELS), tf.constant(X))
+    assert sum("__autograph_generated_file" in file for file in files) == 1
+    assert any(file.endswith("_tables.py") for file in files)
