@@ -162,10 +162,11 @@ def choose_quickly(search: Search, block: Block, table: Tensor) -> tuple[Tensor,
     def beyond(threshold: Tensor) -> tuple[Tensor, Tensor]:
         return quick_negative(table, threshold, block.label, search.labels, search.strategies[1])
 
-    if search.strategies[0] == "all":
+    if search.strategies == ("all", "semi-hard"):
         negative, found = for_each_positive(lambda rank: beyond(ops.take(numbers, rank, axis=1)), block.candidates, search.most)
-    else:
+    else:  # one negative for all positives
         negative, found = beyond(ops.max(numbers, axis=1))
+        negative = negative if search.strategies[0] != "all" else negative[:, None] + 0 * block.candidates
     finite = ops.isfinite(ops.sum(table, axis=1)) if search.within_class is None else search.is_finite
     return negative, (found & finite & (block.count <= MAX_LISTED_POSITIVES)) | (block.count == 0)
 

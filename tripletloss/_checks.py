@@ -89,7 +89,7 @@ def as_embedding_pair(
         As `as_embeddings`, and if the two have different widths.
     """
     query, key = as_embeddings(query, names[0]), as_embeddings(key, names[1])
-    if None not in (query.shape[1], key.shape[1]) and query.shape[1] != key.shape[1]:
+    if query.shape[1] != key.shape[1]:
         raise ValueError(
             f"{names[0]} and {names[1]} must have the same width d; "
             f"received shapes {tuple(query.shape)} and {tuple(key.shape)}."

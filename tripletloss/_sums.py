@@ -107,7 +107,7 @@ def weigh_all_negatives(
         slopes, slope, intercept, active = weigh_all(apart, ops.where(exists, distance, -np.inf), spec)
         broken = ops.where(ops.isfinite(distance + negative_sum), 0 * slope, np.nan)
         weights = ops.where(columns == column[:, None], slope[:, None], weights - slopes)
-        found = intercept + broken, negative_count, active + broken, negative_count * distance, negative_sum
+        found = intercept + broken, negative_count, active, negative_count * distance, negative_sum
         return rank + 1, weights, *(x + ops.where(exists, y, 0) for x, y in zip(sums, found, strict=True))
 
     start = ops.zeros((), "int32"), ops.zeros_like(distances), *(ops.zeros_like(distances[:, 0]),) * 5
@@ -157,7 +157,7 @@ def weigh_one_negative(
     gap = positive_distance - negative_distance
     slope, intercept, active = linearize(gap, spec)
     broken = ops.where(ops.isfinite(gap), 0 * slope, np.nan)
-    found = slope, intercept + broken, ops.ones_like(gap), active + broken, positive_distance, negative_distance
+    found = slope, intercept + broken, ops.ones_like(gap), active, positive_distance, negative_distance
     slope, *sums = (ops.where(exists, x, 0) for x in found)
     place = ops.arange(b, dtype="int32")[:, None] * m + ops.concatenate([positive, negative], axis=1)
     slopes = ops.reshape(ops.concatenate([slope, -slope], axis=1), (-1,))

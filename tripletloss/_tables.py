@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._checks import Tensor, as_embedding_pair, as_embeddings, as_labels, check_lengths, check_together, one_label_dtype
+from ._checks import Tensor, as_embedding_pair, as_embeddings, as_labels, check_bool, check_lengths, check_together, one_label_dtype
 from .distances import Distance, at_least_one_row
 
 # %% ../nbs/engine/tables.ipynb #ef5f43bb
@@ -179,7 +179,7 @@ def class_index(
     return ClassIndex(order, start, size - ops.cast(is_key, "int32"), m - size, self_rank, *references)
 
 # %% ../nbs/engine/tables.ipynb #0ea20e0c
-MAX_LISTED_POSITIVES = 16  # of a query; classes that have more are searched with masks
+MAX_LISTED_POSITIVES = 16  # of a query; larger classes are searched with masks, or put in order
 
 
 def gather_positives(
@@ -264,7 +264,7 @@ def as_batch(
     given = check_together(key_labels=key_labels, key_embeddings=key_embeddings)
     labels, query = as_labels(query_labels, "query_labels"), as_embeddings(query_embeddings, "query_embeddings")
     check_lengths(labels, query, ("query_labels", "query_embeddings"))
-    remove_diagonal = not given if remove_diagonal is None else remove_diagonal
+    remove_diagonal = not given if remove_diagonal is None else check_bool("remove_diagonal", remove_diagonal)
     self_index = self_index_of(ops.shape(labels)[0], remove_diagonal)
     if not given:
         return batch_of(labels, query, distance, self_index)

@@ -209,7 +209,8 @@ def set_block_size(numbers: int | None) -> None:
     """Set how many distances are made at once: fewer take less memory, more are faster on a large device.
 
     It applies to what is called eagerly, traced or compiled from then on; a model that is trained already keeps the size
-    that it was compiled with. A ValueError says if `numbers` is neither None nor an integer of at least 1.
+    that it was compiled with. A ValueError says if `numbers` is neither None nor an integer of at least 1 and below 2^31,
+    since a number of a block is looked up by a 32-bit index.
 
     Parameters
     ----------
@@ -223,9 +224,11 @@ def set_block_size(numbers: int | None) -> None:
     4194304
     >>> set_block_size(None)
     """
+    if numbers is not None and check_count("numbers", numbers, 1) >= 2**31:
+        raise ValueError(f"numbers must be below 2^31; received {numbers!r}.")
     _SETTINGS.clear()
     if numbers is not None:
-        _SETTINGS["block_size"] = check_count("numbers", numbers, 1)
+        _SETTINGS["block_size"] = int(numbers)
 
 # %% ../nbs/07_distribution.ipynb #b10c5a07
 @functools.cache

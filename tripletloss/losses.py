@@ -19,7 +19,7 @@ from ._checks import Tensor, as_embedding_pair, as_embeddings, as_labels, as_sam
 from ._checks import check_margin, check_name, check_no_mask
 from ._sums import LossSpec, TripletSums, connected_zeros, sum_all
 from ._tables import Batch, as_batch, batch_of, self_index_of
-from .distances import Distance, get, serialize
+from .distances import Distance, at_least_one_row, get, serialize
 from .distribution import all_reduce_sum, as_written, compiled_once, gather, is_shape_probe, mean_scale, sum_scale
 from .mining import Triplets, check_strategies, mine_batch
 
@@ -101,6 +101,8 @@ def triplet_margin_loss(
     distance, margin = get(distance), check_margin(soft_margin, margin)
     anchor, positive = as_embedding_pair(anchor, positive, ("anchor", "positive"))
     anchor, negative = as_embedding_pair(anchor, negative, ("anchor", "negative"))
+    positive = ops.cast(positive, anchor.dtype)
+    check_bool("swap", swap)
     if len({x.shape[0] for x in (anchor, positive, negative)} - {None}) > 1:
         shapes = ", ".join(str(tuple(x.shape)) for x in (anchor, positive, negative))
         raise ValueError(f"anchor, positive and negative must have the same length n; received shapes {shapes}.")
@@ -129,7 +131,7 @@ AVERAGES = ("anchors", "triplets", "active")
 
 
 def clip_to_one(counts: Tensor) -> Tensor:
-    """Counts, or 1 where they are 0, in their own dtype: outside TensorFlow, `ops.maximum` makes float32 of float64."""
+    """Counts, or 1 where they are below it, in their own dtype: outside TensorFlow, `ops.maximum` makes float32 of float64."""
     return ops.where(counts > 1, counts, 1)
 
 
@@ -151,7 +153,9 @@ def sum_triplets(batch: Batch, distance: Distance, spec: LossSpec) -> TripletSum
     if batch.labels.shape[0] == 0:
         return TripletSums(*(connected_zeros(batch.rows, batch.keys[1]),) * len(TripletSums._fields))
     if "all" in spec[:2]:
-        return sum_all(batch, distance, spec, lambda *batch_and_triplets: sum_mined(*batch_and_triplets, distance, spec))
+        n, mined = ops.shape(batch.labels)[0], lambda *batch_and_triplets: sum_mined(*batch_and_triplets, distance, spec)
+        rows = Batch(*(at_least_one_row(x) for x in batch[:4]), *batch[4:])  # a graph may be given none
+        return TripletSums(*(x[:n] for x in sum_all(rows, distance, spec, mined)))
     return sum_mined(batch, mine_batch(batch, distance, *spec[:2]), distance, spec)
 
 # %% ../nbs/02_losses.ipynb #ece9e164

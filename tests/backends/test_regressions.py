@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 from on_backend import BACKEND, array, grad
-from reference import STRATEGIES, WITH_ALL, pairwise
+from reference import STRATEGIES, WITH_ALL, paired, pairwise, triplet_losses
 
 import tripletloss as tl
 from tripletloss import _blocks, _sums, _tables
@@ -96,3 +96,59 @@ def test_close_rows_keep_their_gradient_where_the_table_rounds_to_0(positive, ne
 
     exact = gradient("float64")
     np.testing.assert_allclose(gradient("float32"), exact, atol=2e-5 * abs(exact).max())
+
+
+@pytest.mark.parametrize("numbers", [None, 30])  # in a block
+@pytest.mark.parametrize("average", ["triplets", "active"])
+@pytest.mark.parametrize("negative", ["hard", "semi-hard", "all"])
+def test_a_non_finite_row_does_not_change_the_averages_of_others(negative, average, numbers, block_size):
+    """The number of active triplets was NaN, and what was divided by it was divided by 1."""
+    block_size(numbers)
+    labels, x = np.arange(12) % 3, np.random.default_rng(1).normal(size=(12, 2)).astype("float32")
+    x[11] = np.nan
+    settings = {"positive_mining_strategy": "all", "negative_mining_strategy": negative, "average": average}
+    found = array(tl.triplet_loss(labels, x, distance="euclidean", **settings))
+    expected, _ = triplet_losses(labels, x, name="euclidean", positive="all", negative=negative, average=average)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow traces a function without knowing the batch size")
+@pytest.mark.parametrize("positive, negative", STRATEGIES)
+def test_no_rows_in_a_graph_of_unknown_size(positive, negative):
+    """With "all" it divided by 0, the length of a row of the table."""
+    import tensorflow as tf
+
+    loss = tl.TripletLoss("euclidean", positive, negative)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 3))])
+    def both(labels, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(labels, x)
+        return value, tape.gradient(value, x)
+
+    value, gradient = both(np.zeros(0, "int64"), np.zeros((0, 3), "float32"))
+    assert float(value) == 0 and gradient.shape == (0, 3)
+
+
+def test_explicit_triplets_of_two_precisions(float64):
+    """The anchor was widened for the negative, after the positive had been brought to its dtype."""
+    rows = np.random.default_rng(0).normal(size=(3, 4, 5))
+    loss = tl.triplet_margin_loss(rows[0].astype("float32"), rows[1].astype("float32"), rows[2], "euclidean")
+    d_positive, d_negative = (paired("euclidean", rows[0], other) for other in rows[1:])
+    np.testing.assert_allclose(array(loss), np.maximum(d_positive - d_negative + 1, 0), rtol=1e-6)
+
+
+def test_a_word_is_no_switch():
+    """The word "no" was taken for True."""
+    x = np.eye(3, dtype="float32")
+    with pytest.raises(ValueError, match="remove_diagonal must be True or False; received 'no'"):
+        tl.triplet_loss([0, 0, 1], x, remove_diagonal="no")
+    with pytest.raises(ValueError, match="swap must be True or False; received 'no'"):
+        tl.triplet_margin_loss(x, x, x, swap="no")
+
+
+def test_a_block_can_be_looked_up_by_32_bits():
+    with pytest.raises(ValueError, match="numbers must be below 2\\^31; received 2147483648"):
+        tl.distribution.set_block_size(2**31)
