@@ -20,7 +20,7 @@ from ._checks import Tensor
 from ._tables import MAX_LISTED_POSITIVES, Batch, ClassIndex, class_index, first_positives, fits_in_block, gather_positives
 from ._tables import map_blocks, rows_per_block, take_per_row
 from .distances import Distance
-from .distribution import block_size
+from .distribution import block_size, segment_sum
 from .mining import Triplets, mine_table, pick, pick_negative, pick_semi_hard
 
 # %% ../nbs/engine/sums.ipynb #2329cf07
@@ -161,7 +161,7 @@ def weigh_one_negative(
     slope, *sums = (ops.where(exists, x, 0) for x in found)
     place = ops.arange(b, dtype="int32")[:, None] * m + ops.concatenate([positive, negative], axis=1)
     slopes = ops.reshape(ops.concatenate([slope, -slope], axis=1), (-1,))
-    weights = ops.segment_sum(slopes, ops.reshape(place, (-1,)), num_segments=b * m)
+    weights = segment_sum(slopes, ops.reshape(place, (-1,)), b * m)
     return PairWeights(ops.reshape(weights, (b, m)), *(ops.sum(x, axis=1) for x in sums))
 
 # %% ../nbs/engine/sums.ipynb #158c8160

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tensorflow_replicas', 'torch_replicas', 'replicas', 'to_sendable_dtype', 'tensorflow_gather', 'torch_sum',
            'torch_gather', 'gather', 'all_reduce_sum', 'mean_scale', 'sum_scale', 'is_shape_probe', 'on_accelerator',
-           'block_size', 'set_block_size', 'as_written', 'compiled_once']
+           'block_size', 'set_block_size', 'as_written', 'compiled_once', 'segment_sum']
 
 # %% ../nbs/07_distribution.ipynb #466eb733
 import functools
@@ -262,6 +262,17 @@ def compiled_once(
     if keras.backend.backend() == "jax" and type(distance) in BUILT_IN.values():
         return _jitted(fn)(batch, type(distance).name, block_size(), settings)
     return fn(batch, distance, *settings)
+
+# %% ../nbs/07_distribution.ipynb #b10c5c02
+def segment_sum(
+    values: Tensor,  # (n,) numbers
+    segment_ids: Tensor,  # (n,) int32: the place of each, from 0
+    num_segments: int | Tensor,  # k
+) -> Tensor:  # (k,) sums, in the dtype of the values
+    """`ops.segment_sum` of numbers, without loss of digits on PyTorch. No gradient is asked of it."""
+    if keras.backend.backend() != "torch":
+        return ops.segment_sum(values, segment_ids, num_segments=num_segments)
+    return values.new_zeros(num_segments).index_add(0, segment_ids, values)
 
 # %% ../nbs/07_distribution.ipynb #cd7df706
 __all__ = ["block_size", "gather", "replicas", "set_block_size"]  # what the reference lists; the rest may change

@@ -152,3 +152,13 @@ def test_a_word_is_no_switch():
 def test_a_block_can_be_looked_up_by_32_bits():
     with pytest.raises(ValueError, match="numbers must be below 2\\^31; received 2147483648"):
         tl.distribution.set_block_size(2**31)
+
+
+@pytest.mark.parametrize("members", [4, 20])  # listed, and in order
+@pytest.mark.parametrize("negative", ["hard", "semi-hard", "easy", "all"])
+def test_64_bits_of_the_soft_margin(negative, members, float64):
+    """On PyTorch Keras's sums by segment are made in 32 bits."""
+    labels, x = np.arange(2 * members) % 2, np.random.default_rng(3).normal(size=(2 * members, 2))
+    losses = tl.triplet_loss(labels, x, distance="euclidean", positive_mining_strategy="all", negative_mining_strategy=negative, soft_margin=True)
+    expected, _ = triplet_losses(labels, x, name="euclidean", positive="all", negative=negative, soft_margin=True)
+    np.testing.assert_allclose(array(losses), expected, rtol=1e-13)
