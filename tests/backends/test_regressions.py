@@ -162,3 +162,13 @@ def test_64_bits_of_the_soft_margin(negative, members, float64):
     losses = tl.triplet_loss(labels, x, distance="euclidean", positive_mining_strategy="all", negative_mining_strategy=negative, soft_margin=True)
     expected, _ = triplet_losses(labels, x, name="euclidean", positive="all", negative=negative, soft_margin=True)
     np.testing.assert_allclose(array(losses), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("negative", ["hard", "semi-hard", "easy", "all"])
+def test_one_class_that_is_too_large_to_be_listed(negative, block_size):
+    """Positives without a negative make no triplet, where blocks are put in order too."""
+    block_size(60)
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
+    settings = {"positive_mining_strategy": "all", "negative_mining_strategy": negative}
+    losses = tl.triplet_loss(np.zeros(20, "int64"), x, distance="euclidean", **settings)
+    np.testing.assert_array_equal(array(losses), 0)
