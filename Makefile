@@ -3,8 +3,8 @@ PYTHON   ?= python3
 BACKENDS ?= tensorflow jax
 # The tested release; a plain `torch` may bring a newer one. Installed only where BACKENDS names it.
 TORCH    ?= torch==2.13.0
-# Tests run side by side, a process for each core; WORKERS= for one after the other.
-WORKERS  ?= -n auto --dist loadgroup
+# What the tests fall into, and is run side by side: a backend each, the pages, the package.
+PARTS    ?= $(BACKENDS) pages package
 # The lowest Python; also that of the last TensorFlow Addons, in the benchmark.
 PYTHON311 ?= python3.11
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -13,7 +13,7 @@ bin := .venv/bin
 
 # Half a file must not count as made.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest fuzz mutations notebooks readme pictures quarto docs bench bench-full clean
+.PHONY: demo test test-every test-all test-lowest fuzz mutations notebooks readme pictures quarto docs bench bench-full clean
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tripletloss needs Python 3.11 or newer; name one with make PYTHON=python3.12")'
@@ -43,16 +43,13 @@ bin := .venv/bin
 demo: .venv/demo  ## train on handwritten digits, then ask for nearest neighbours
 	$(bin)/python -m tripletloss.demo --output build/demo.png
 
-# Processes side by side, each with a thread: PyTorch's would wait for each other.
-test test-lowest: export OMP_NUM_THREADS = 1
-test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of its own, then the project
-	set -e; for backend in $(BACKENDS); do \
-	    echo "== $$backend"; KERAS_BACKEND=$$backend $(bin)/python -m pytest $(WORKERS) tests/backends tests/fuzz; \
-	done
-	@echo "== notebooks, documents and packages"
-	KERAS_BACKEND=tensorflow $(bin)/python -m pytest $(WORKERS) tests/project
-	@echo "== the site in a browser"
-	$(bin)/python -m pytest $(WORKERS) tests/site
+test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## all that a change needs, on each backend; PARTS=jax for one part
+	$(bin)/python tests/run.py --coverage $(PARTS)
+
+test-every: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## the same with every combination; PARTS=jax for one part
+	$(bin)/python tests/run.py --every $(PARTS)
+
+test-all: test-every test-lowest fuzz mutations  ## everything, for hours
 
 # The constraints come from the bounds themselves, so that the two cannot fall out of step.
 .venv-lowest/constraints.txt: settings.ini tools/lowest.py
@@ -66,11 +63,8 @@ test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## each backend in a process of i
 	touch $@
 
 test-lowest: $(BACKENDS:%=.venv-lowest/backend-%)  ## the lowest versions that settings.ini admits, on the lowest Python
-	set -e; for backend in $(BACKENDS); do \
-	    echo "== $$backend"; KERAS_BACKEND=$$backend .venv-lowest/bin/python -m pytest $(WORKERS) tests/backends; \
-	done
-	@echo "== plots and demo"
-	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m pytest $(WORKERS) tests/project/test_plots.py
+	.venv-lowest/bin/python tests/run.py $(BACKENDS)
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m pytest tests/project/test_plots.py
 	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m tripletloss.demo --output build/demo-lowest.png
 
 # A number for make; the shell's own SECONDS is not exported.

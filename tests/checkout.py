@@ -1,4 +1,4 @@
-"""A copy of the repository to try things in."""
+"""A copy of the repository to try things in, and Python in a process of its own."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 def files_of(root):
     """Paths of what git tracks, or would if asked to."""
     if not (root / ".git").exists():
-        pytest.skip("not a git checkout: no telling the sources from what was built")
+        pytest.skip("not a git checkout, where git tells the sources from what was built")
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=root, capture_output=True, check=True
     )
@@ -26,9 +26,13 @@ def copy_of(root, target):
     return target
 
 
-def run_python(arguments, where):
-    """What Python said, on both streams, in a process of its own."""
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": str(where), "PYTHONDONTWRITEBYTECODE": "1"}
-    child = subprocess.run([sys.executable, *arguments], cwd=where, env=environment, capture_output=True, text=True)
-    assert child.returncode == 0, child.stdout + child.stderr
-    return child.stdout + child.stderr
+def run_python(arguments, where, ends_with=(0,), **environment):
+    """What Python said, on both streams, in a process of its own that must end with one of these codes."""
+    settings = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": str(where), "PYTHONDONTWRITEBYTECODE": "1"}
+    settings |= {"MPLBACKEND": "agg", **environment}
+    command = [sys.executable, *map(str, arguments)]
+    child = subprocess.run(command, cwd=where, env=settings, capture_output=True, text=True)
+    said = child.stdout + child.stderr
+    shown = " ".join(command[1:]).strip()[:80]
+    assert child.returncode in ends_with, f"python {shown!r} ended with {child.returncode}:\n{said[-8000:]}"
+    return said

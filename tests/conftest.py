@@ -39,13 +39,28 @@ def block_size():
 
 
 @pytest.fixture(scope="session")
-def compiled_once(tmp_path_factory):
-    """Outside jit, JAX compiles every loop and condition at each call; what it compiled once need not be made again."""
+def kept_compilations():
+    """What JAX compiles is kept in build/, for the other processes and for the next run."""
     import keras
 
     if keras.backend.backend() == "jax":
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        jax.config.update("jax_compilation_cache_dir", str(ROOT / "build" / "compiled-by-jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True)
+def jit(request):
+    """JAX runs operation by operation, but for tests marked `jit`: a hundredth of a second where compiling takes seconds.
+
+    `on_backend.compiled` compiles in any case.
+    """
+    if "jax" not in sys.modules or request.node.get_closest_marker("jit"):
+        yield
+        return
+    import jax
+
+    with jax.disable_jit():
+        yield

@@ -32,8 +32,10 @@ def variance(row):
 
 
 def distance(name, query, key):
-    """One distance of one query to one key, both sequences of numbers."""
+    """One distance of one query to one key, both sequences of numbers; in place of a name, a function of two lists."""
     query, key = [float(x) for x in query], [float(x) for x in key]
+    if callable(name):
+        return name(query, key)
     product = sum(a * b for a, b in zip(query, key, strict=True))
     differences = [a - b for a, b in zip(query, key, strict=True)]
     if name == "cosine":
@@ -114,6 +116,20 @@ def loss_of_triplet(d_positive, d_negative, soft_margin=False, margin=1.0):
     return max(0.0, x + margin)
 
 
+def slope_of_triplet(d_positive, d_negative, soft_margin=False, margin=1.0):
+    """The derivative of a triplet's loss by its positive distance; by its negative distance it is the same with a minus."""
+    x = d_positive - d_negative
+    return (1 + math.tanh(x / 2)) / 2 if soft_margin else float(x + margin > 0)
+
+
+def factors(losses, average):
+    """By what the sum of each query's losses is multiplied, so that the mean over the valid queries is the average."""
+    if average == "anchors":
+        return np.array([1 / max(len(of_query), 1) for of_query in losses])
+    counted = sum(average == "triplets" or loss > 0 for of_query in losses for loss in of_query)
+    return np.full(len(losses), sum(map(bool, losses)) / max(counted, 1))
+
+
 def triplet_losses(
     labels, queries, key_labels=None, keys=None, name="cosine", soft_margin=False, margin=1.0, average="anchors", **mining
 ):
@@ -123,12 +139,8 @@ def triplet_losses(
         [loss_of_triplet(table[i][p], table[i][n], soft_margin, margin) for p, n in pairs]
         for i, pairs in enumerate(triplets_of(labels, table, key_labels, **mining))
     ]
-    valid = np.array([bool(of_query) for of_query in losses], dtype=bool)
     sums = np.array([sum(of_query) for of_query in losses], dtype=float)
-    if average == "anchors":
-        return sums / np.maximum([len(of_query) for of_query in losses], 1), valid
-    counted = sum(average == "triplets" or loss > 0 for of_query in losses for loss in of_query)
-    return sums * valid.sum() / max(counted, 1), valid
+    return sums * factors(losses, average), np.array([bool(of_query) for of_query in losses], dtype=bool)
 
 
 def mean_loss(*arguments, **keywords):
@@ -137,9 +149,38 @@ def mean_loss(*arguments, **keywords):
     return losses[valid].sum() / max(valid.sum(), 1)
 
 
+def distance_gradients(name, queries, keys):
+    """The derivatives of every pair's distance, by the query and by the key, each (n, m, d)."""
+    shape = (len(queries), len(keys), np.shape(queries)[1])
+    by_query = [central_differences(lambda x, k=k: distance(name, x, k), q) for q in queries for k in keys]
+    by_key = [central_differences(lambda x, q=q: distance(name, q, x), k) for q in queries for k in keys]
+    return np.reshape(by_query, shape), np.reshape(by_key, shape)
+
+
+def loss_gradients(
+    labels, table, of_distances, key_labels=None, soft_margin=False, margin=1.0, average="anchors", weights=None, **mining
+):
+    """The derivatives of the weighted sum of `triplet_losses` by queries (n, d) and keys (m, d), triplet after triplet.
+
+    `table` are the distances, `of_distances` their derivatives: they take most of the time, and serve many losses.
+    """
+    triplets = triplets_of(labels, table, key_labels, **mining)
+    losses = [[loss_of_triplet(table[i][p], table[i][n], soft_margin, margin) for p, n in of_query] for i, of_query in enumerate(triplets)]
+    slopes = np.zeros_like(table)  # the derivative by each distance
+    for i, (of_query, factor) in enumerate(zip(triplets, factors(losses, average), strict=True)):
+        for p, n in of_query:
+            slope = factor * slope_of_triplet(table[i][p], table[i][n], soft_margin, margin)
+            slopes[i, p] += slope
+            slopes[i, n] -= slope
+    slopes *= 1 if weights is None else np.reshape(weights, (-1, 1))
+    by_query, by_key = of_distances
+    return np.einsum("nm,nmd->nd", slopes, by_query), np.einsum("nm,nmd->md", slopes, by_key)
+
+
 def central_differences(f, x, step=1e-6):
     """The gradient of f, a number, at the array x."""
-    gradient = np.zeros_like(x, dtype="float64")
+    x = np.asarray(x)
+    gradient = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
         up, down = x.astype("float64"), x.astype("float64")
         up[index] += step

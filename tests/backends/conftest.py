@@ -1,35 +1,23 @@
-import os
-import random
-from collections import defaultdict
-
 import keras
 import pytest
+from on_backend import WAYS, numbers_in_a_block
 
 
-def most_cases(name):
-    """How many cases of a test are run: JAX compiles each way through the code anew, and tracing takes PyTorch long."""
-    if "refuse" in name:  # what is refused is not compiled
-        return None
-    return {"jax": 2, "tensorflow": 16, "torch": 1 if "compil" in name else None}[keras.backend.backend()]
+@pytest.fixture(params=WAYS)
+def way(request, block_size):
+    """Both ways through the engine, whatever the size of the batch: as one table of masks, and in blocks."""
+    block_size(numbers_in_a_block(request.param, 12))
+    return request.param
 
 
-def pytest_collection_modifyitems(config, items):
-    """Of a test's many cases some, drawn by lot, the same each time; with EVERY_CASE=1 in the environment all."""
-    if os.environ.get("EVERY_CASE"):
-        return
-    tests = defaultdict(list)
-    for item in items:
-        tests[item.nodeid.partition("[")[0]].append(item)
-    left_out = set()
-    for name, cases in tests.items():
-        if (most := most_cases(name)) and len(cases) > most:
-            left_out |= {*cases} - {*random.Random(name).sample(cases, most)}
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=list(left_out))
+@pytest.fixture(params=WAYS)
+def cut(request, block_size):
+    """The same for larger batches: a function that has a batch of n rows cut in two, or not."""
+    return lambda n: block_size(numbers_in_a_block(request.param, n))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled(compiled_once):
+def kept(kept_compilations):
     """Every test compiles only what none has compiled before."""
 
 

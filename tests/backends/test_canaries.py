@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from on_backend import BACKEND, array, compiled
+from on_backend import array, compiled, only
 
 import tripletloss as tl
 from tripletloss import _checks
-from tripletloss._checks import _MaskProbe
+
+X, Y = np.ones((4, 3), "float32"), np.arange(4, dtype="int32") // 2
 
 
 class Given(keras.losses.Loss):
@@ -18,27 +19,31 @@ class Given(keras.losses.Loss):
         return y_pred
 
 
-def test_keras_still_divides_by_what_the_loss_relies_on():
-    """Keras's means divide by the number of losses, or by the sum of the weights.
+class Watched(keras.losses.Loss):
+    """A loss with a `__call__` of its own, as `MetricLoss` has, which notes what `look` makes of its arguments."""
 
-    `TripletLoss` scales its losses so that this mean is the one over valid anchors.
-    """
-    values = np.array([1, 2, 0, 5], "float32")
+    def __init__(self, look):
+        super().__init__()
+        self.look, self.seen = look, []
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        self.seen.append(self.look(y_true, y_pred))
+        return ops.sum(y_pred)
+
+
+def network(loss, *first, **settings):
+    model = keras.Sequential([keras.Input((3,)), *first, keras.layers.Dense(3)])
+    model.compile("sgd", loss, **settings)
+    return model
+
+
+def test_keras_still_divides_by_what_the_loss_relies_on():
+    """Its means divide by the number of losses, or by the sum of the weights; `TripletLoss` scales its losses for that."""
+    values, weight = np.array([1, 2, 0, 5], "float32"), np.array([1, 1, 0, 2], "float32")
     for reduction, expected in (("sum_over_batch_size", 2), ("mean", 2), ("sum", 8), ("mean_with_sample_weight", 2)):
         assert float(Given(reduction=reduction)(values, values)) == pytest.approx(expected)
-    weight = np.array([1, 1, 0, 2], "float32")
     assert float(Given(reduction="mean_with_sample_weight")(values, values, weight)) == pytest.approx(13 / 4)
     assert float(Given()(values, values, weight)) == pytest.approx(13 / 4)
-
-
-def test_a_sum_never_loses_nan():
-    """Mining trusts a row of the table whose sum is finite. (A maximum may lose NaN under XLA.)"""
-    for width in (5, 64, 1000):
-        for place in (0, width // 2, width - 1):
-            row = np.arange(width, dtype="float32")[None]
-            row[0, place] = np.nan
-            for total in (ops.sum, compiled(lambda x: ops.sum(x, axis=1))):
-                assert np.isnan(array(total(ops.convert_to_tensor(row)))).all()
 
 
 def test_the_losses_of_an_empty_batch_add_up_to_0():
@@ -47,25 +52,28 @@ def test_the_losses_of_an_empty_batch_add_up_to_0():
     assert float(ops.sum(Given()(nothing, nothing))) == 0
 
 
+def test_a_sum_never_loses_nan():
+    """Mining trusts a row of the table whose sum is finite. (A maximum may lose NaN under XLA.)"""
+    fast = compiled(lambda x: ops.sum(x, axis=1))
+    for width in (5, 64, 1000):
+        rows = np.zeros((3, width), "float32")
+        rows[range(3), [0, width // 2, width - 1]] = np.nan
+        for total in (fast, lambda x: ops.sum(x, axis=1)):
+            assert np.isnan(array(total(ops.convert_to_tensor(rows)))).all()
+
+
+@pytest.mark.jit
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_mask_shows_in_what_a_loss_of_shape_1_becomes(masked):
     """`check_no_mask`: without a mask (1,) stays (1,), and with one it takes the mask's shape, in `fit` as well."""
-    shapes = []
-
-    class Watched(keras.losses.Loss):
-        def __call__(self, y_true, y_pred, sample_weight=None):
-            shapes.append(tuple(_MaskProbe("mask_probe", reduction="none")((), y_pred).shape))
-            return ops.sum(y_pred)
-
-    first = [keras.layers.Masking(-1.0)] if masked else []
-    model = keras.Sequential([keras.Input((3,)), *first, keras.layers.Dense(3)])
-    model.compile("sgd", Watched())
-    x, y = np.ones((4, 3), "float32"), np.arange(4) // 2
+    probe = _checks._MaskProbe("mask_probe", reduction="none")
+    loss = Watched(lambda y_true, y_pred: tuple(probe((), y_pred).shape))
+    model = network(loss, *[keras.layers.Masking(-1.0)] * masked)
     for step in (model.fit, model.evaluate):
-        shapes.clear()
-        step(x, y, verbose=0)
-        assert any(shape in ((4,), (None,)) for shape in shapes) == masked, step.__name__
-        assert masked or set(shapes) == {(1,)}
+        loss.seen.clear()
+        step(X, Y, verbose=0)
+        assert any(shape in ((4,), (None,)) for shape in loss.seen) == masked, step.__name__
+        assert masked or set(loss.seen) == {(1,)}
 
 
 def test_the_mask_that_the_package_looks_for_is_the_one_of_keras():
@@ -78,25 +86,18 @@ def test_the_mask_that_the_package_looks_for_is_the_one_of_keras():
 
 def test_a_dense_tensor_is_itself_without_gaps():
     """`as_dense` takes what comes back changed for sparse or ragged."""
-    for x in (np.ones((2, 3), "float32"), keras.Variable(np.ones((2, 3), "float32"))):
+    for x in (X, keras.Variable(X)):
         tensor = ops.convert_to_tensor(x)
         assert ops.convert_to_tensor(tensor, sparse=False, ragged=False) is tensor
     compiled(lambda x: _checks.as_dense(x, "x", "floats"))(ops.ones((2, 3)))
 
 
+@pytest.mark.jit
 def test_keras_hands_labels_to_a_loss_as_they_are():
     """`Loss.__call__` casts them to floats; what calls it does not, so that a loss with its own `__call__` gets integers."""
-    dtypes = []
-
-    class Watched(keras.losses.Loss):
-        def __call__(self, y_true, y_pred, sample_weight=None):
-            dtypes.append(keras.backend.standardize_dtype(y_true.dtype))
-            return ops.sum(y_pred)
-
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
-    model.compile("sgd", Watched())
-    model.fit(np.ones((4, 3), "float32"), np.arange(4, dtype="int32"), verbose=0)
-    assert dtypes[-1] == "int32"
+    loss = Watched(lambda y_true, y_pred: keras.backend.standardize_dtype(y_true.dtype))
+    network(loss).fit(X, Y, verbose=0)
+    assert loss.seen[-1] == "int32"
 
 
 def test_what_a_callback_puts_into_the_logs_reaches_those_behind_it():
@@ -108,10 +109,7 @@ def test_what_a_callback_puts_into_the_logs_reaches_those_behind_it():
 
     found = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: found.append(logs["val_found"]))
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
-    model.compile("sgd", "mse")
-    x = np.ones((4, 3), "float32")
-    history = model.fit(x, x, epochs=2, verbose=0, callbacks=[Puts(), watch]).history
+    history = network("mse", run_eagerly=True).fit(X, X, epochs=2, verbose=0, callbacks=[Puts(), watch]).history
     assert found == history["val_found"] == [0.0, 1.0]
 
 
@@ -125,13 +123,11 @@ def test_a_metric_may_be_several_numbers():
         def result(self):
             return {"one": ops.ones(()), "two": 2 * ops.ones(())}
 
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
-    model.compile("sgd", "mse", metrics=[Two()])
-    x = np.ones((4, 3), "float32")
-    assert {"one": 1.0, "two": 2.0}.items() <= model.evaluate(x, x, verbose=0, return_dict=True).items()
+    model = network("mse", metrics=[Two()])
+    assert {"one": 1.0, "two": 2.0}.items() <= model.evaluate(X, X, verbose=0, return_dict=True).items()
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
+@only("tensorflow", "strategies that cut a batch")
 def test_keras_asks_a_strategy_for_shapes_with_averages_for_labels():
     """`is_shape_probe`: only there may labels be floats. The question itself is asked in test_distribution.py."""
     import tensorflow as tf
@@ -140,10 +136,11 @@ def test_keras_asks_a_strategy_for_shapes_with_averages_for_labels():
     assert not tf.function(lambda: tf.constant(tl.distribution.is_shape_probe()))()
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's flags")
+@only("torch", "tensors with flags")
 def test_torch_tells_what_is_sparse_or_nested():
     import torch
 
     x = torch.eye(3)
-    assert x.to_sparse().is_sparse and x.to_sparse_csr().is_sparse_csr and torch.nested.nested_tensor([x[0], x[0, :2]]).is_nested
+    sparse = x.to_sparse().is_sparse and x.to_sparse_csr().is_sparse_csr
+    assert sparse and torch.nested.nested_tensor([x[0], x[0, :2]]).is_nested
     assert not (x.is_sparse or x.is_sparse_csr or x.is_nested)

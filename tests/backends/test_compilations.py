@@ -1,52 +1,44 @@
-"""A call with shapes that are known compiles nothing and leaves nothing behind; a graph stays small."""
+"""A call with shapes that are known compiles nothing and leaves nothing behind; a graph is traced once, and stays small."""
 
 import contextlib
 import gc
+import itertools
 import traceback
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
-from on_backend import BACKEND, raw_grad
-from reference import STRATEGIES
+from on_backend import only, raw_grad, strategies
+from reference import DISTANCES, STRATEGIES, mean_loss
 
 import tripletloss as tl
 
+pytestmark = pytest.mark.jit
 N = 12
-LABELS = np.arange(N) % 3
 X = np.random.default_rng(0).normal(size=(N, 4)).astype("float32")
-BELOW_AND_ABOVE = {"small": None, "several blocks": 50}  # numbers in a block
+LABELS = np.arange(N, dtype="int32") % 3
+MAPS = Path("/proc/self/maps")  # how many pieces of memory the process has: each program of JAX's is one or more
 
+# Each pair of strategies in blocks of 100 numbers, and two of them as one table.
+CALLED = [(*pair, 100) for pair in STRATEGIES] + [("hard", "semi-hard", None), ("all", "all", None)]
 
-@pytest.fixture(params=BELOW_AND_ABOVE)
-def way(request, block_size):
-    """One table of masks, and blocks."""
-    block_size(BELOW_AND_ABOVE[request.param])
-    return request.param
-
-
-def strategies(positive, negative):
-    return {"distance": "euclidean", "positive_mining_strategy": positive, "negative_mining_strategy": negative}
+on_jax = only("jax", "programs outside a graph")
+on_tensorflow = only("tensorflow", "graphs")
 
 
 def steps(positive, negative):
-    """What is called again and again, by name: functions of labels and embeddings."""
-    settings = strategies(positive, negative)
+    """What is called again and again: functions of labels and embeddings."""
+    settings = {"distance": "euclidean", **strategies(positive, negative)}
     loss, metric = tl.TripletLoss(**settings), tl.metrics.TripletMetrics(tl.TripletLoss(**settings))
-
-    def function_and_gradient(labels, x):
-        return raw_grad(lambda x: ops.sum(tl.triplet_loss(labels, x, **settings)), x)
-
-    found = {
-        "triplet_loss": lambda labels, x: tl.triplet_loss(labels, x, **settings),
-        "triplet_loss and gradient": function_and_gradient,
-        "TripletLoss and gradient": lambda labels, x: raw_grad(lambda x: loss(labels, x), x),
-        "TripletMetrics": metric.update_state,
-    }
-    if "all" not in (positive, negative):
-        found["mine_triplets"] = lambda labels, x: tl.mine_triplets(labels, x, **settings)
-    return found
+    found = [
+        lambda labels, x: tl.triplet_loss(labels, x, **settings),
+        lambda labels, x: raw_grad(lambda x: ops.sum(tl.triplet_loss(labels, x, **settings)), x),
+        lambda labels, x: raw_grad(lambda x: loss(labels, x), x),
+        metric.update_state,
+    ]
+    return found if "all" in (positive, negative) else [*found, lambda labels, x: tl.mine_triplets(labels, x, **settings)]
 
 
 @contextlib.contextmanager
@@ -67,12 +59,7 @@ def counted_compilations():
         jax._src.monitoring.unregister_event_duration_listener(listen)
 
 
-def maps():
-    """How many pieces of memory the process has: each program of JAX's is one or more."""
-    return len(Path("/proc/self/maps").read_text().splitlines())
-
-
-@pytest.mark.skipif(BACKEND != "jax", reason="the others compile nothing outside a graph")
+@on_jax
 def test_the_count_counts():
     """A program that is new is noticed, one that is known is not."""
     import jax
@@ -86,48 +73,40 @@ def test_the_count_counts():
         assert len(compiled) == before
 
 
-
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX compiles outside a graph")
-@pytest.mark.parametrize("positive, negative", STRATEGIES)
-def test_repeated_calls_compile_nothing(positive, negative, way):
-    labels, x = ops.convert_to_tensor(LABELS.astype("int32")), ops.convert_to_tensor(X)
-    for name, step in steps(positive, negative).items():
-        for _ in range(2):
-            step(labels, x)
-        with counted_compilations() as compiled:
-            for shift in range(10):
-                step(labels, x + shift)
-        assert not compiled[1:], f"{name} compiles {len(compiled)} programs in ten calls"  # one may be that of x + shift
-
-
-@pytest.mark.skipif(BACKEND != "jax" or not Path("/proc/self/maps").exists(), reason="JAX maps what it compiles, and Linux tells")
-@pytest.mark.parametrize("positive, negative", STRATEGIES)
-def test_repeated_calls_leave_nothing(positive, negative, way):
+@on_jax
+@pytest.mark.parametrize("positive, negative, numbers", CALLED)
+def test_repeated_calls_compile_nothing_and_leave_nothing(positive, negative, numbers, block_size):
     """Once there were two hundred pieces of memory more with each call, and after some hundreds of calls an abort."""
-    labels, x = ops.convert_to_tensor(LABELS.astype("int32")), ops.convert_to_tensor(X)
-    for name, step in steps(positive, negative).items():
-        for _ in range(3):
+    block_size(numbers)
+    labels = ops.convert_to_tensor(LABELS)
+    rows = [ops.convert_to_tensor(X + shift) for shift in range(5)]
+    called = steps(positive, negative)
+
+    def call(times):
+        for step, x in itertools.product(called, times * rows):
             step(labels, x)
         gc.collect()
-        before = maps()
-        for _ in range(100):
-            step(labels, x)
-        gc.collect()
-        assert maps() - before <= 8, f"{name} leaves {maps() - before} pieces of memory after a hundred calls"
+        return len(MAPS.read_text().splitlines()) if MAPS.exists() else 0
+
+    before = call(times=1)
+    with counted_compilations() as compiled:
+        left = call(times=6) - before
+    assert not compiled, f"{len(compiled)} programs are compiled in 30 calls"
+    assert left <= 8, f"{left} pieces of memory are left after 30 calls"
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX compiles outside a graph")
+@on_jax
 def test_a_distance_by_any_name_is_compiled_once():
     """Two losses with equal arguments share what is compiled, and so do two names of one distance."""
-    labels, x = ops.convert_to_tensor(LABELS.astype("int32")), ops.convert_to_tensor(X)
-    array = tl.TripletLoss("l2", margin=0.375)(labels, x)
+    labels, x = ops.convert_to_tensor(LABELS), ops.convert_to_tensor(X)
+    loss = tl.TripletLoss("l2", margin=0.375)(labels, x)
     with counted_compilations() as compiled:
         again = tl.TripletLoss(tl.distances.Euclidean(), margin=0.375)(labels, x)
-    assert float(array) == float(again)
+    assert float(loss) == float(again)
     assert not compiled
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX compiles outside a graph")
+@on_jax
 def test_another_block_size_is_noticed(block_size):
     """What was compiled for one block size is not taken for another."""
     import jax
@@ -142,53 +121,52 @@ def test_another_block_size_is_noticed(block_size):
     assert (loops(), whole < blocks) == (whole, True)
 
 
-def counted_traces(tf, step):
-    """The step as a function of TensorFlow's, which counts its traces itself."""
-
-    @tf.function
-    def traced(labels, x):
-        step(labels, x)
-        return x
-
-    return traced
+# Graphs. Their number and their size are the time that the first steps take.
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's functions")
-@pytest.mark.parametrize("positive, negative", STRATEGIES)
-def test_one_trace_for_calls_of_one_shape(positive, negative, way):
+class Traced(tl.TripletLoss):
+    """A loss that notes for which shapes it is called, or traced."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.traces = []
+
+    def call(self, y_true, y_pred):
+        self.traces.append(tuple(y_pred.shape))
+        return super().call(y_true, y_pred)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("distance", [name for name in DISTANCES if name != "euclidean"])  # which test_strategies.py has
+def test_one_trace_for_all_batch_sizes(distance):
     import tensorflow as tf
 
-    labels, x = tf.constant(LABELS), tf.constant(X)
-    for name, step in steps(positive, negative).items():
-        traced = counted_traces(tf, step)
-        for shift in range(5):
-            traced(labels, x + float(shift))
-        assert traced.experimental_get_tracing_count() == 1, name
+    loss = Traced(distance)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.int32), tf.TensorSpec([None, 4], tf.float32)])
+    def value_and_gradient(y, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(y, x)
+        return value, tape.gradient(value, x)
+
+    for n in (N, 5, 1, 0, N):
+        value, gradient = value_and_gradient(LABELS[:n, None], X[:n])
+        assert float(value) == pytest.approx(mean_loss(LABELS[:n], X[:n], name=distance), rel=1e-4, abs=1e-6)
+        assert gradient.shape == (n, 4)
+    assert loss.traces == [(None, 4)]
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's compiler")
-@pytest.mark.parametrize("positive, negative", STRATEGIES)
-def test_torch_compiles_nothing(positive, negative, way):
-    import torch
-
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    for step in steps(positive, negative).values():
-        for _ in range(2):
-            step(torch.tensor(LABELS), torch.tensor(X))
-    assert not torch._dynamo.utils.counters["stats"]
+@on_tensorflow
+def test_fit_does_not_trace_each_size_of_a_batch_anew():
+    loss = Traced("euclidean")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("sgd", loss)
+    model.fit(X, LABELS, batch_size=5, epochs=2, verbose=0)  # batches of 5, 5 and 2
+    assert len(loss.traces) <= 2  # the symbolic build, and fit
 
 
-# The size of a graph is the time that the first step takes.
-
-
-def operations(graph):
-    """How many operations a TensorFlow graph has, and how many the functions that it calls, of conditions and loops."""
-    definition = graph.as_graph_def()
-    return len(definition.node), sum(len(function.node_def) for function in definition.library.function)
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's graphs")
+@on_tensorflow
 @pytest.mark.parametrize("n", [64, None])
 def test_the_graph_of_the_default_loss_and_its_gradient_is_small(n, record_property):
     """600 operations at most. Where the batch size is not known, both ways of mining are functions beside the graph."""
@@ -203,14 +181,14 @@ def test_the_graph_of_the_default_loss_and_its_gradient_is_small(n, record_prope
             value = loss(labels, x)
         return value, tape.gradient(value, x)
 
-    of_graph, of_functions = operations(value_and_gradient.get_concrete_function().graph)
-    record_property("operations", (of_graph, of_functions))
-    print(f"{of_graph} operations for a batch of {n}, and {of_functions} in functions")
-    assert of_graph <= 600
+    graph = value_and_gradient.get_concrete_function().graph.as_graph_def()
+    of_functions = sum(len(function.node_def) for function in graph.library.function)  # of conditions and loops
+    record_property("operations", (len(graph.node), of_functions))
+    assert len(graph.node) <= 600
     assert n is None or not of_functions
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's rewriting of source")
+@on_tensorflow
 def test_a_function_of_ones_own_does_not_rewrite_the_engine():
     """From the loss on, the source itself runs: rewriting it would take most of the first step."""
     import tensorflow as tf
@@ -221,7 +199,7 @@ def test_a_function_of_ones_own_does_not_rewrite_the_engine():
         name = "watched"
 
         def prepare(self, x):
-            files[:] = [frame.filename for frame in traceback.extract_stack()]
+            files[:] = [Path(frame.filename).name for frame in traceback.extract_stack()]
             return super().prepare(x)
 
     loss = tl.TripletLoss(Watched())
@@ -231,7 +209,6 @@ def test_a_function_of_ones_own_does_not_rewrite_the_engine():
         return loss(labels, x)
 
     step(tf.constant(LABELS), tf.constant(X))
-    within = [Path(file).name for file in files]
-    within = within[within.index("losses.py") :]
+    within = files[files.index("losses.py") :]
     assert "_tables.py" in within
     assert not any("autograph" in name for name in within)

@@ -9,16 +9,22 @@ import time
 import numpy as np
 import pytest
 from children import ROOT, free_ports, run_together
-from devices.cases import CASES, CYCLE, EMBEDDINGS, LOSSES, SHORT, trained
+from devices.cases import CASES, CYCLE, EMBEDDINGS, SHORT, trained
 from keras import ops
-from on_backend import BACKEND, array, grad
+from on_backend import BACKEND, array, grad, only
+from reference import mean_loss
 
-import tripletloss as tl
 from tripletloss import distribution
 
 pytestmark = pytest.mark.xdist_group("devices")  # the scripts run once, for one process
 SECONDS = 240  # an upper bound for a slow machine, not what it takes
-SCRIPTS = {"tensorflow": ["tensorflow_devices", "tensorflow_workers"], "jax": ["jax_devices"], "torch": ["torch_workers"]}[BACKEND]
+ON_TWO = [name for name, case in CASES.items() if len(case.sizes) == 2]
+# The scripts of `devices`, and the cases that they run.
+SCRIPTS = {
+    "tensorflow": {"tensorflow_devices": CASES, "tensorflow_workers": SHORT},
+    "jax": {"jax_devices": SHORT},
+    "torch": {"torch_workers": ON_TWO},
+}[BACKEND]
 
 
 def commands_of(script, folder):
@@ -34,7 +40,7 @@ def commands_of(script, folder):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What a script of `devices` wrote. It runs once, and if it fails, all tests that need it fail at once."""
+    """What a script wrote. It runs once, and if it fails, all tests that need it fail at once."""
 
     @functools.cache
     def outcome(script):
@@ -53,25 +59,17 @@ def results(tmp_path_factory):
     return results_of
 
 
-def on_one_device(case):
+@functools.cache
+def on_one_device(name, pooled=False):
     """Loss and gradient of the whole batch."""
-    _, labels, weights = case.inputs(slice(None))
-    loss = case.make_loss(pooled=False)
+    _, labels, weights = CASES[name].inputs()
+    loss = CASES[name].make_loss(pooled)
     return float(loss(labels, EMBEDDINGS, weights)), grad(lambda x: loss(labels, x, weights), EMBEDDINGS)
 
 
-PAIRS = [
-    (script, name)
-    for script in SCRIPTS
-    for name in (SHORT if script in ("tensorflow_workers", "jax_devices") else CASES)
-    if script == "tensorflow_devices" or len(CASES[name].sizes) == 2
-]
-
-
-@pytest.mark.parametrize(("script", "name"), PAIRS)
+@pytest.mark.parametrize("script, name", [(script, name) for script in SCRIPTS for name in SCRIPTS[script]])
 def test_loss_and_gradient_are_those_of_one_device(script, name, results):
-    computed = results(script)[name]
-    loss, gradient = on_one_device(CASES[name])
+    computed, (loss, gradient) = results(script)[name], on_one_device(name)
     scale = max(1.0, np.abs(gradient).max())
     np.testing.assert_allclose(computed["loss"], loss, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(computed["gradient"], gradient, rtol=0, atol=1e-6 * scale)
@@ -79,44 +77,43 @@ def test_loss_and_gradient_are_those_of_one_device(script, name, results):
         np.testing.assert_allclose(computed["stepped"], EMBEDDINGS - gradient, rtol=0, atol=2e-6 * scale)
 
 
-def test_the_cases_have_something_to_compare():
-    for name, case in CASES.items():
-        loss, gradient = on_one_device(case)
-        assert (loss == 0) == (not gradient.any()) == ("no valid anchor at all" in name)
+@pytest.mark.parametrize("name", CASES)
+def test_the_argument_changes_nothing_on_one_device(name):
+    loss, gradient = on_one_device(name)
+    assert (loss == 0) == (not gradient.any()) == ("no valid anchor at all" in name)  # there is something to compare
+    pooled_loss, pooled_gradient = on_one_device(name, pooled=True)
+    assert pooled_loss == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(pooled_gradient, gradient, rtol=1e-6, atol=1e-6)
 
 
-FITS = {"tensorflow": (16, 19), "jax": (16,), "torch": ()}[BACKEND]
-
-
-@pytest.mark.skipif(not FITS, reason="Keras's fit does not share a batch among processes on torch")
-@pytest.mark.parametrize("n", FITS or [None])
-@pytest.mark.parametrize("name", LOSSES)
-def test_fit(name, n, results):
-    several = results(SCRIPTS[0])[f"fit {name} {n}"]
-    one = trained(LOSSES[name](), n, 8)
+# Keras's fit does not share a batch among processes on PyTorch.
+@pytest.mark.jit
+@pytest.mark.parametrize("n", {"tensorflow": [16, 19], "jax": [16], "torch": []}[BACKEND])
+def test_fit(n, results):
+    several, one = results(next(iter(SCRIPTS)))[f"fit {n}"], trained(n, 8, pooled=False)
     for weights, expected in zip(several["weights"], one["weights"], strict=True):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
     if n == 16:  # Keras weights what it reports by rows, which is only right where all replicas hold as many
-        np.testing.assert_allclose(several["loss"], one["loss"], rtol=1e-6)
+        assert several["loss"] == pytest.approx(one["loss"], rel=1e-6)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies have a scope")
+@only("tensorflow", "strategies with a scope")
 def test_integer_labels_are_never_taken_for_a_question_about_shapes(results):
-    expected = float(tl.TripletLoss("euclidean", "hard", "hard", reduction="sum")(np.array(CYCLE), EMBEDDINGS))
-    assert expected > 0
-    assert results("tensorflow_devices")["below the scope"] == pytest.approx(expected, rel=1e-6)
+    expected = len(CYCLE) * mean_loss(CYCLE, EMBEDDINGS, name="euclidean", negative="hard")
+    assert results("tensorflow_devices")["below the scope"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="arrays that know on which devices they lie")
+@only("jax", "arrays that know on which devices they lie")
 def test_embeddings_lay_on_two_devices(results):
     where = results("jax_devices")["devices"]
     assert where and set(where) == {2}
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="rows are sent by code of this package")
+@only("torch", "rows that this package sends by itself")
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint64", "float16", "bfloat16", "float64"])
 def test_any_dtype_is_gathered(dtype, results):
-    assert results("torch_workers")["gathered"][dtype] == {"rows": [1, 2, 3, 4, 5], "dtype": f"torch.{dtype}", "offset": 0}
+    expected = {"rows": [1, 2, 3, 4, 5], "dtype": f"torch.{dtype}", "offset": 0}
+    assert results("torch_workers")[f"gathered {dtype}"] == expected
 
 
 def test_alone_nothing_changes():
@@ -134,28 +131,11 @@ def test_alone_nothing_changes():
 
 def test_block_size_is_set_and_reset(block_size):
     usual = distribution.block_size()
-    block_size(7)
-    assert distribution.block_size() == 7
-    block_size(np.int64(9))
-    assert distribution.block_size() == 9
+    for numbers in (7, np.int64(9)):
+        block_size(numbers)
+        assert distribution.block_size() == numbers
     block_size(None)
     assert distribution.block_size() == usual >= 2**20
-
-
-@pytest.mark.parametrize("numbers", [0, -1, 1.5, True, "7"])
-def test_block_size_refuses(numbers, block_size):
-    with pytest.raises(ValueError, match="numbers must be an integer of at least 1; received"):
-        block_size(numbers)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_argument_changes_nothing_on_one_device(name):
-    case = CASES[name]
-    _, labels, weights = case.inputs(slice(None))
-    pooled = case.make_loss(pooled=True)
-    loss, gradient = on_one_device(case)
-    np.testing.assert_allclose(float(pooled(labels, EMBEDDINGS, weights)), loss, rtol=1e-6)
-    np.testing.assert_allclose(grad(lambda x: pooled(labels, x, weights), EMBEDDINGS), gradient, rtol=1e-6, atol=1e-6)
 
 
 # A child that starts another one, tells its number, and goes on as follows.
@@ -168,7 +148,7 @@ def runs(process):
     return state.strip()[:1] not in ("", "Z")
 
 
-@pytest.mark.parametrize(("goes_on", "problem"), [("time.sleep(600)", "the time is up"), ("sys.exit(3)", "child 0 ended with 3")])
+@pytest.mark.parametrize("goes_on, problem", [("time.sleep(600)", "the time is up"), ("sys.exit(3)", "child 0 ended with 3")])
 def test_no_process_is_left_behind(goes_on, problem):
     start = time.monotonic()
     with pytest.raises(AssertionError, match=problem) as error:

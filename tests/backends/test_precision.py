@@ -1,4 +1,4 @@
-"""Numbers of every width: training in half precision, labels to their last bit on every way into the loss, several outputs."""
+"""Numbers of every width: labels to their last bit on every way into the loss, losses and training in half precision, masks."""
 
 import functools
 
@@ -12,24 +12,21 @@ from sklearn.datasets import load_digits
 
 import tripletloss as tl
 
-POLICIES = ["float32", "bfloat16", "mixed_float16", "mixed_bfloat16"]
 X = np.random.default_rng(5).normal(size=(4, 3)).astype("float32")
 CLASSES = np.array([0, 0, 1, 1])
 EXPECTED = mean_loss(CLASSES, X, name="euclidean")
 
 
-@pytest.fixture
-def policy(request):
-    keras.config.set_dtype_policy(request.param)
-    yield request.param
-    keras.config.set_dtype_policy("float32")
+def identity_layer():
+    return keras.layers.Dense(3, use_bias=False, kernel_initializer="identity")
 
 
-def embedder(outputs=1):
-    """A model whose embeddings are its inputs."""
-    inputs = keras.Input((3,), dtype="float32")
-    layers = [keras.layers.Dense(3, use_bias=False, kernel_initializer="identity", name=f"embedding_{i}") for i in range(outputs)]
-    return keras.Model(inputs, {layer.name: layer(inputs) for layer in layers} if outputs > 1 else layers[0](inputs))
+@functools.cache
+def embedder(policy="float32"):
+    """A model whose embeddings are its inputs, and stay so; made once for each policy, since each one is traced."""
+    model = keras.Sequential([keras.Input((3,), dtype="float32"), identity_layer()])
+    model.compile(keras.optimizers.SGD(0.0), tl.TripletLoss("euclidean"), run_eagerly=policy != "float32")
+    return model
 
 
 # Labels.
@@ -52,83 +49,79 @@ def as_dataset(labels):
     return (tf.data.Dataset.from_tensor_slices((X, labels)).batch(4),)
 
 
-def by_fit(model, *data):
-    return model.fit(*data, verbose=0).history["loss"][0]
+def by_fit(*data):
+    return embedder().fit(*data, verbose=0).history["loss"][0]
 
 
-def by_evaluate(model, *data):
-    return model.evaluate(*data, verbose=0)
+def by_evaluate(*data):
+    return embedder().evaluate(*data, verbose=0)
 
 
-def by_train_on_batch(model, *data):
-    return model.train_on_batch(*data)
+def by_train_on_batch(*data):
+    return embedder().train_on_batch(*data)
 
 
-WAYS = [(route, kind) for route in (by_fit, by_evaluate) for kind in (as_numpy, as_batches, as_dataset)] + [(by_train_on_batch, as_numpy)]
+KINDS = (as_numpy, as_batches, as_dataset)
+WAYS = [(route, kind) for route in (by_fit, by_evaluate) for kind in KINDS] + [(by_train_on_batch, as_numpy)]
+# Two labels that are one in bfloat16, in float16, in float32; and at the ends of 32 bits.
+NEIGHBOURS = [(2**8, 2**8 + 1), (2**11, 2**11 + 1), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1), (-(2**31), 1 - 2**31)]
+WIDE = [("uint32", 2**24, 2**24 + 1)]
+if BACKEND != "jax":  # which has 32 bits, unless told to use 64
+    WIDE += [("int64", 2**63 - 1, 2**63 - 2), ("int64", -(2**63), 0), ("int64", 2**32, 0)]
 
 
-@pytest.mark.parametrize("first", [2**8, 2**11, 2**24, 2**31 - 2, -(2**31)])  # where bfloat16, float16, float32 and int32 end
+@pytest.mark.jit
 @pytest.mark.parametrize("route, kind", WAYS)
-def test_labels_keep_their_last_bit(route, kind, first):
-    """As floats the first and the next would be one class, without a negative."""
-    model = embedder()
-    model.compile("sgd", tl.TripletLoss("euclidean"))
+def test_labels_keep_their_last_bit(route, kind):
+    """As floats the two would be one class, without a negative."""
     assert EXPECTED > 0
-    assert route(model, *kind((first + CLASSES).astype("int32"))) == pytest.approx(EXPECTED, rel=1e-5)
+    others = WIDE if route is by_train_on_batch else []  # each dtype is traced anew
+    for dtype, first, second in [*(("int32", *pair) for pair in NEIGHBOURS), *others]:
+        loss = route(*kind(np.array([first, first, second, second], dtype)))
+        assert loss == pytest.approx(EXPECTED, rel=1e-5), (first, dtype)
 
 
-@pytest.mark.parametrize("policy", POLICIES, indirect=True)
+@pytest.fixture
+def policy(request):
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_float16", "mixed_bfloat16"], indirect=True)
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32"])
 def test_labels_keep_their_last_bit_under_any_policy(policy, dtype):
-    model = embedder()
-    model.compile("sgd", tl.TripletLoss("euclidean"))
-    loss = by_fit(model, X, (2**24 + CLASSES).astype(dtype))
-    assert loss == pytest.approx(EXPECTED, rel=1e-5 if policy == "float32" else 0.05)
+    loss = embedder(policy).fit(X, (2**24 + CLASSES).astype(dtype), verbose=0).history["loss"][0]
+    assert loss == pytest.approx(EXPECTED, rel=0.05)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX has 32 bits, unless told to use 64")
-@pytest.mark.parametrize("labels", [[2**63 - 1, 2**63 - 2], [-(2**63), 0], [2**32, 0]])
-def test_labels_to_the_ends_of_64_bits(labels):
-    model = embedder()
-    model.compile("sgd", tl.TripletLoss("euclidean"))
-    assert by_fit(model, X, np.repeat(np.array(labels, "int64"), 2)) == pytest.approx(EXPECTED, rel=1e-5)
+# Losses.
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="elsewhere there are 64 bits")
-def test_batches_refuse_labels_that_jax_would_cut():
-    """Compiled, `fit` hands the loss what is left of them; the loss could not tell."""
-    with pytest.raises(ValueError, match=r"y of dtype int64 do not fit .* np\.unique"):
-        tl.samplers.PKBatches(X, np.array([0, 0, 2**32, 2**32]), 2, 2)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_computes_in_its_dtype(dtype, float64):
+    """Its labels stay integers: in none of these types are they two classes, but for the last."""
+    # The sum, because Keras's mean (divide_no_nan) narrows float64 to float32 on torch.
+    loss = tl.TripletLoss("euclidean", reduction="sum", dtype=dtype)(2**24 + CLASSES, X)
+    assert keras.backend.standardize_dtype(loss.dtype) == dtype
+    tolerance = {"float16": 5e-3, "bfloat16": 3e-2, "float32": 1e-6, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(array(ops.cast(loss, "float64")), 4 * EXPECTED, rtol=tolerance)
 
 
-# Several outputs.
+def test_floatx_is_the_default_dtype():
+    keras.backend.set_floatx("bfloat16")
+    try:
+        assert tl.TripletLoss().dtype == "bfloat16"
+    finally:
+        keras.backend.set_floatx("float32")
+    assert tl.TripletLoss().dtype == "float32"
 
 
-def test_several_outputs_each_with_its_labels_and_weight():
-    model, other = embedder(outputs=2), np.array([2**24, 2**24 + 1, 2**24, 2**24 + 1])
-    model.compile(
-        "sgd",
-        {"embedding_0": tl.TripletLoss("euclidean"), "embedding_1": tl.TripletLoss("manhattan", "hard", "hard")},
-        loss_weights={"embedding_0": 1.0, "embedding_1": 0.25},
-    )
-    second = mean_loss(other, X, name="manhattan", negative="hard")
-    assert second > 0
-    history = model.fit(X, {"embedding_0": CLASSES, "embedding_1": other}, batch_size=4, verbose=0).history
-    assert history["loss"][0] == pytest.approx(EXPECTED + 0.25 * second, rel=1e-5)
-    assert history["embedding_0_loss"][0] == pytest.approx(EXPECTED, rel=1e-5)
-    assert history["embedding_1_loss"][0] == pytest.approx(second, rel=1e-5)
-
-
-def test_beside_a_loss_that_wants_floats():
-    inputs = keras.Input((3,))
-    embedding = keras.layers.Dense(3, use_bias=False, kernel_initializer="identity", name="embedding")(inputs)
-    model = keras.Model(inputs, {"embedding": embedding, "size": keras.layers.Dense(1, kernel_initializer="zeros", name="size")(inputs)})
-    model.compile("sgd", loss={"embedding": tl.TripletLoss("euclidean"), "size": "mse"}, loss_weights={"embedding": 2.0, "size": 1.0})
-    loss = model.train_on_batch(X, {"embedding": 2**24 + CLASSES, "size": np.full((4, 1), 3.0)})
-    assert float(np.ravel(loss)[0]) == pytest.approx(2 * EXPECTED + 9, rel=1e-5)
-
-
-# Half precision.
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_loss_of_half_rows_is_that_of_the_same_rows_in_single(dtype):
+    rows = ops.cast(ops.convert_to_tensor(X), dtype)
+    expected = mean_loss(CLASSES, array(ops.cast(rows, "float32")), name="euclidean")
+    assert float(tl.TripletLoss("euclidean")(CLASSES, rows)) == pytest.approx(expected, rel=1e-5)
 
 
 @functools.cache
@@ -141,12 +134,14 @@ def trained(policy):
         keras.utils.set_random_seed(0)
         network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, "relu"), tl.layers.L2Embedding(8)])
         network.compile(keras.optimizers.Adam(0.01), tl.TripletLoss(margin=0.5), jit_compile=BACKEND == "jax")
-        losses = network.fit(tl.samplers.PKBatches(x[:1000], y[:1000], 10, 8, seed=0), epochs=8, verbose=0).history["loss"]
+        losses = network.fit(tl.samplers.PKBatches(x[:1000], y[:1000], 10, 8, seed=0), epochs=5, verbose=0).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
-    return losses, tl.metrics.retrieval_metrics(network.predict(x[1000:], verbose=0).astype("float32"), y[1000:])["recall_at_1"]
+    unseen = array(ops.cast(network(x[1000:]), "float32"))
+    return losses, tl.metrics.retrieval_metrics(unseen, y[1000:])["recall_at_1"]
 
 
+@pytest.mark.jit
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.xdist_group("precision")  # where the cache is
 def test_half_precision_learns_as_single_does(policy):
@@ -156,41 +151,20 @@ def test_half_precision_learns_as_single_does(policy):
     assert half == pytest.approx(single, abs=0.03) and single > 0.9
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_the_loss_of_half_rows_is_that_of_the_same_rows_in_single(dtype):
-    rows = ops.cast(ops.convert_to_tensor(X), dtype)
-    wide = array(ops.cast(rows, "float32"))
-    assert float(tl.TripletLoss("euclidean")(CLASSES, rows)) == pytest.approx(mean_loss(CLASSES, wide, name="euclidean"), rel=1e-5)
-    narrow = tl.TripletLoss("euclidean", dtype=dtype)(CLASSES, wide)
-    assert keras.backend.standardize_dtype(narrow.dtype) == dtype
-
-
-# Masks.
-
-
-def masked_model(after=lambda x: x):
-    inputs = keras.Input((3,))
-    outputs = keras.layers.Dense(3, use_bias=False, kernel_initializer="identity")(keras.layers.Masking(-1.0)(inputs))
-    model = keras.Model(inputs, after(outputs))
-    model.compile("sgd", tl.TripletLoss("euclidean"))
-    return model
-
-
-def test_a_mask_is_refused():
-    """Keras would only take weight from the hidden rows, and they would go on as positives and negatives of others."""
-    with pytest.raises(ValueError, match=r"y_pred must have no Keras mask; received one of shape \((4|None),\)"):
-        masked_model().fit(X, CLASSES, batch_size=4, verbose=0)
+# Masks. (That one is refused: test_misuse.py.)
 
 
 def test_a_mask_that_was_ended_is_none():
-    assert by_fit(masked_model(lambda x: 1 * x), X, CLASSES) == pytest.approx(EXPECTED, rel=1e-5)
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, 1 * identity_layer()(keras.layers.Masking(-1.0)(inputs)))
+    model.compile("sgd", tl.TripletLoss("euclidean"), run_eagerly=True)
+    assert model.evaluate(X, CLASSES, verbose=0) == pytest.approx(EXPECTED, rel=1e-5)
 
 
 def test_padded_sequences_that_were_pooled_have_no_mask():
-    inputs = keras.Input((2,), dtype="int32")
-    words = keras.layers.Embedding(5, 3, mask_zero=True)(inputs)
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(words))
-    model.compile("sgd", tl.TripletLoss("euclidean"))
+    words = keras.layers.Embedding(5, 3, mask_zero=True)
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), words, keras.layers.GlobalAveragePooling1D()])
+    model.compile("sgd", tl.TripletLoss("euclidean"), run_eagerly=True)
     words = np.array([[1, 0], [2, 1], [3, 0], [4, 2]])
-    embeddings = model.predict(words, verbose=0)
-    assert by_fit(model, words, CLASSES) == pytest.approx(mean_loss(CLASSES, embeddings, name="euclidean"), rel=1e-4)
+    expected = mean_loss(CLASSES, model.predict(words, verbose=0), name="euclidean")
+    assert model.evaluate(words, CLASSES, verbose=0) == pytest.approx(expected, rel=1e-4)

@@ -1,16 +1,13 @@
 """Two host devices of one process: the short cases on arrays that are cut over them, and a training with `fit`."""
 
-import json
 import os
-import sys
-from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import keras
-from devices.cases import CASES, EMBEDDINGS, LOSSES, SHORT, trained
+from devices.cases import CASES, EMBEDDINGS, SHORT, trained, write
 
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 layout = keras.distribution.distribution().get_data_layout
@@ -24,7 +21,7 @@ def cut(x):
 
 def run(case):
     """The loss and the gradient of the whole batch."""
-    batch = [None if x is None else cut(x) for x in case.inputs(slice(None))]
+    batch = [None if x is None else cut(x) for x in case.inputs()]
     loss = case.make_loss(pooled=True)
 
     @jax.jit
@@ -39,7 +36,4 @@ def run(case):
 
 
 results = {name: run(CASES[name]) for name in SHORT}
-for name, loss in LOSSES.items():
-    results[f"fit {name} 16"] = trained(loss(gather_across_devices=True), 16, 8)
-results["devices"] = where
-Path(sys.argv[1]).write_text(json.dumps(results))
+write({**results, "fit 16": trained(16, 8, pooled=True), "devices": where})

@@ -1,15 +1,11 @@
 """Logical devices of one process: each case under MirroredStrategy, and a training with `fit`."""
 
-import json
-import sys
-from pathlib import Path
-
 import tensorflow as tf
 
 PROCESSOR = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(PROCESSOR, [tf.config.LogicalDeviceConfiguration()] * 3)
 
-from devices.cases import CASES, CYCLE, EMBEDDINGS, LOSSES, trained  # noqa: E402
+from devices.cases import CASES, CYCLE, EMBEDDINGS, trained, write  # noqa: E402
 
 import tripletloss as tl  # noqa: E402
 
@@ -21,10 +17,10 @@ STRATEGIES = {2: TWO, 3: THREE}
 
 def run(case):
     """The sum of the replicas' losses, and of their gradients."""
-    strategy, loss = STRATEGIES[len(case.sizes)], case.make_loss(pooled=True)
+    replicas = len(case.sizes)
+    strategy, loss = STRATEGIES[replicas], case.make_loss(pooled=True)
     with strategy.scope():
         kernel = tf.Variable(EMBEDDINGS)
-    parts = [case.inputs(case.part(replica)) for replica in range(len(case.sizes))]
 
     def on_each(inputs, labels, weights):
         with tf.GradientTape() as tape:
@@ -38,17 +34,17 @@ def run(case):
             lambda context: tf.constant(arrays[context.replica_id_in_sync_group])
         )
 
-    summed = strategy.run(on_each, [distributed(arrays) for arrays in zip(*parts, strict=True)])
+    parts = zip(*map(case.inputs, range(replicas)), strict=True)
+    summed = strategy.run(on_each, [distributed(arrays) for arrays in parts])
     loss, gradient = (strategy.experimental_local_results(value)[0] for value in summed)
     return {"loss": float(loss), "gradient": gradient.numpy().tolist()}
 
 
 results = {name: run(case) for name, case in CASES.items()}
 with TWO.scope():
-    for name, loss in LOSSES.items():
-        for n in (16, 19):  # batches of 8 are cut into 4 + 4 rows, the last of 19 into 2 + 1
-            results[f"fit {name} {n}"] = trained(loss(gather_across_devices=True), n, 8)
+    for n in (16, 19):  # batches of 8 are cut into 4 + 4 rows, the last of 19 into 2 + 1
+        results[f"fit {n}"] = trained(n, 8, pooled=True)
     # A graph where one piece of code runs for all replicas looks like Keras asking for shapes, but wants a number.
     summed = tf.function(tl.TripletLoss("euclidean", "hard", "hard", reduction="sum"))
     results["below the scope"] = float(summed(tf.constant(CYCLE), tf.constant(EMBEDDINGS)))
-Path(sys.argv[1]).write_text(json.dumps(results))
+write(results)

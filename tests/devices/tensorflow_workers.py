@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 worker, ports = int(sys.argv[2]), sys.argv[3:]
 os.environ["TF_CONFIG"] = json.dumps(
@@ -15,12 +14,11 @@ import tensorflow as tf  # noqa: E402
 strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before any other use of TensorFlow
 
 import keras  # noqa: E402
-from devices.cases import CASES, EMBEDDINGS, SHORT, N  # noqa: E402
+from devices.cases import CASES, EMBEDDINGS, SHORT, N, write  # noqa: E402
 
 
 def run(case):
     """The sum of the replicas' losses and of their gradients, and what a step of an optimizer makes of the embeddings."""
-    inputs, labels, weights = case.inputs(case.part(worker))
     loss = case.make_loss(pooled=True)
     with strategy.scope():
         model = keras.Sequential([keras.Input((N,)), keras.layers.Dense(3, use_bias=False)])
@@ -39,11 +37,11 @@ def run(case):
 
         return strategy.run(on_each, batch)
 
-    loss_sum, gradient = train_step(*(tf.constant(x) for x in (inputs, labels, weights) if x is not None))
+    loss_sum, gradient = train_step(*(tf.constant(x) for x in case.inputs(worker) if x is not None))
     stepped = model.get_weights()[0]
     return {"loss": float(loss_sum), "gradient": gradient.numpy().tolist(), "stepped": stepped.tolist()}
 
 
 results = {name: run(CASES[name]) for name in SHORT}
 if worker == 0:
-    Path(sys.argv[1]).write_text(json.dumps(results))
+    write(results)

@@ -1,10 +1,8 @@
 """One of several processes: each case under DistributedDataParallel."""
 
 import datetime
-import json
 import os
 import sys
-from pathlib import Path
 
 rank, world_size, store = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 if sys.platform == "linux":
@@ -12,21 +10,20 @@ if sys.platform == "linux":
 
 import keras  # noqa: E402
 import torch  # noqa: E402
-from devices.cases import CASES, EMBEDDINGS, N  # noqa: E402
+from devices.cases import CASES, EMBEDDINGS, N, write  # noqa: E402
 from torch import distributed  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from tripletloss.distribution import gather  # noqa: E402
 
 torch.set_num_threads(1)
-distributed.init_process_group(
-    "gloo", init_method=f"file://{store}", rank=rank, world_size=world_size, timeout=datetime.timedelta(seconds=30)
-)
+timeout = datetime.timedelta(seconds=30)
+distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size, timeout=timeout)
 
 
 def run(case):
     """The mean of the processes' losses, and the gradient that DistributedDataParallel leaves on each."""
-    inputs, labels, weights = (None if x is None else torch.tensor(x) for x in case.inputs(case.part(rank)))
+    inputs, labels, weights = (None if x is None else torch.tensor(x) for x in case.inputs(rank))
     model = keras.Sequential([keras.Input((N,)), keras.layers.Dense(3, use_bias=False)])
     model.set_weights([EMBEDDINGS])
     parallel = DistributedDataParallel(model)  # has to be there as long as the gradient is not
@@ -45,7 +42,8 @@ def gathered(dtype):
 
 
 results = {name: run(case) for name, case in CASES.items() if len(case.sizes) == world_size}
-results["gathered"] = {dtype: gathered(dtype) for dtype in ("int8", "int16", "int32", "int64", "uint64", "float16", "bfloat16", "float64")}
+for dtype in ("int8", "int16", "int32", "int64", "uint64", "float16", "bfloat16", "float64"):
+    results[f"gathered {dtype}"] = gathered(dtype)
 distributed.destroy_process_group()
 if rank == 0:
-    Path(sys.argv[1]).write_text(json.dumps(results))
+    write(results)

@@ -1,413 +1,249 @@
-"""The loops with error bars: every answer that float rounding may turn the exact one into, and no other.
+"""Every answer that float rounding may turn the exact one into, and no other.
 
-A computed distance is not the exact one, so where two keys are almost equally far either may be chosen, and no test may
-insist on one of them. But how far off a distance may be is known: sums of d products are off by at most about d roundings
-of what was added up. From that follow, with plain loops in 64 bits, the keys that may be chosen, and the least and the
-largest value and gradient that may come of them. With exact ties and kinks the same holds: each side of a kink is right.
+A computed distance is off, so where two keys are almost equally far either may be chosen, and no test may insist on one
+of them. But how far off it may be is known. A squared distance is computed around a row c, as a sum of products of the
+coordinates of q - c and k - c, none larger than the way from q to k by c, `way` = |q - c| + |k - c|. So its error is
+`rounding` * (square + way²), where `rounding` is what d additions lose. There are three such c:
 
-There are three kinds of distance in the package, and three error bars here. `direct` is the rounding of a distance made
-from the differences of two rows. `table` is that of a matrix product around a row c, the one nearest to the keys' mean:
-a sum of products of the coordinates of q - c and k - c, and of their halved squares. What is added up is no larger than
-(|q - c| + |k - c|)^2, the square of the way from q to k by c, and its roundings remain however close q and k are to one
-another. `of_class` is the same around another row c, the first key of the query's class: for positives alone.
+- none where a pair is made from its difference: the way is 0, and the error relative;
+- the key nearest to the mean, where a table ranks all keys;
+- the first key of the query's class, where a table ranks the positives.
+
+From these bars follow the keys that may be chosen, the least and the largest loss and slope of each triplet, and of all
+that is made of them. In the arrays below n queries meet m keys, and each query has P times N triplets: P is m with all
+positives, N is m with all negatives, and both are 1 otherwise.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-import reference
-
-BY_PRODUCT = ("cosine", "euclidean", "squared_euclidean", "snr")  # whose table is a product around a centre
 
 
-class Errors(NamedTuple):
-    """By how much what is computed may be off, at most."""
-
-    value: np.ndarray  # (n, m)
-    rank: np.ndarray  # (n, m)
-    by_query: np.ndarray  # (n, m, d)
-    by_key: np.ndarray  # (n, m, d)
-
-
-class Pairs(NamedTuple):
-    """All pairs of n queries and m keys, in 64 bits."""
-
-    value: np.ndarray  # (n, m) distances
-    rank: np.ndarray  # (n, m) numbers in the order of each query's distances: squares, where these are what is compared
-    by_query: np.ndarray  # (n, m, d) the distance's derivative by the query
-    by_key: np.ndarray  # (n, m, d) its derivative by the key
-    direct: Errors
-    table: Errors
-    of_class: Errors  # meaningless where query i's class is not key j's
-
-
-def roundings(d, dtype):
-    """A bound for the relative error of a sum of d products and a few operations around it."""
-    eps = float(np.finfo(dtype).eps)
-    return (d + 8) * eps * (4 if eps < 1e-12 else 1)  # in 64 bits these loops are off themselves
-
-
-def length(row):
-    return math.sqrt(float(np.dot(row, row)))
-
-
-def unit(row):
-    return row / length(row) if row.any() else row
+def norm(x):
+    return np.sqrt((x * x).sum(axis=-1))
 
 
 def prepared(name, x):
-    """Rows as they enter a product: under cosine with one number more, 1 for a row of zeros."""
+    """Rows of length 1 under cosine, with a 1 behind those of zeros; less their own means under snr."""
     if name == "cosine":
-        return np.array([[*unit(row), float(not row.any())] for row in x]).reshape(len(x), x.shape[1] + 1)
-    return x - x.mean(axis=1, keepdims=True) if name == "snr" else x
+        zero = ~x.real.any(axis=-1, keepdims=True)
+        return np.concatenate([x / np.where(zero, 1, norm(x)[..., None]) * ~zero, zero], axis=-1)
+    return x - x.mean(axis=-1, keepdims=True) if name == "snr" else x
 
 
-def is_well_conditioned(name, x, dtype):
-    """Whether rounding leaves enough of each row: under snr, a row that is almost constant is all rounding."""
-    if name != "snr":
-        return True
-    powers = [length(row) for row in prepared(name, x)]
-    return all(p == 0 or p > 1e4 * roundings(x.shape[1], dtype) * abs(row).max() for p, row in zip(powers, x, strict=True))
+def distance(name, query, key):
+    """Of rows (..., d), from their difference. The rows may be complex: only their real parts decide anything."""
+    if name == "inner_product":
+        return -(query * key).sum(axis=-1)
+    query, key = prepared(name, query), prepared(name, key)
+    difference = query - key
+    if name == "manhattan":
+        return (np.sign(difference.real) * difference).sum(axis=-1)
+    square = (difference * difference).sum(axis=-1)
+    if name == "cosine":
+        return square / 2 + query[..., -1] * key[..., -1]
+    if name == "snr":
+        constant = ~query.real.any(axis=-1)
+        return np.where(constant, 0, square / np.where(constant, 1, (query * query).sum(axis=-1)))
+    return np.sqrt(square) if name == "euclidean" else square
 
 
-def ways_around(query, key):
-    """(n, m, m) |query - c| + |key - c| of all pairs, for each of the keys as c."""
-    of_query, of_key = (np.array([[length(row - c) for c in key] for row in x]).reshape(-1, len(key)) for x in (query, key))
-    return of_query[:, None] + of_key[None]
+def derivatives(name, query, key):
+    """By the queries and by the keys, (n, m, d) each: an imaginary step so small that its square is 0."""
+    steps = 1e-200j * np.eye(query.shape[1])
+    query, key = query[:, None, None], key[None, :, None]
+    return distance(name, query + steps, key).imag / 1e-200, distance(name, query, key + steps).imag / 1e-200
 
 
-def first_of_class(labels, key_labels):
-    """(n,) the first key of each query's class; 0 where there is none, and no positive."""
-    return np.array([next((j for j, other in enumerate(key_labels) if other == label), 0) for label in labels], int)
+class Bars(NamedTuple):
+    """From and to: the distances (n, m), and by how much their derivatives are off, which broadcasts to (n, m, d)."""
+
+    low: np.ndarray
+    high: np.ndarray
+    error_by_query: np.ndarray
+    error_by_key: np.ndarray
 
 
-def centers(key, dtype):
-    """The key nearest to the mean, as it is taken for the whole table; all that are, if rounding leaves several."""
-    mean, scale = key.mean(axis=0), abs(key).max()
-    reach = [abs(row - mean).max() for row in key]
-    slack = 4 * len(key) * roundings(1, dtype) * scale
-    return [j for j, r in enumerate(reach) if r <= min(reach) + slack]
+def bars(name, query, key, rounding, way):
+    """Of all pairs, the way (n, m) being that by the row around which they are computed."""
+    value, q, k = distance(name, query[:, None], key), prepared(name, query), prepared(name, key)
+    of_query, of_key, difference = norm(query)[:, None], norm(key)[None], q[:, None] - k
+    if name == "inner_product":
+        error = rounding * of_query * (of_key + way)
+        return Bars(value - error, value + error, rounding * of_key[..., None], rounding * of_query[..., None])
+    if name == "manhattan":  # where two coordinates are equal, a table may have any derivative
+        error, kink = rounding * value, rounding + (difference == 0) * (way > 0)[..., None]
+        return Bars(value - error, value + error, kink, kink)
+    # By this much the prepared rows are off: by the division under cosine, and the means' rounding under snr.
+    off = {"cosine": rounding, "snr": rounding * (of_query + of_key)}.get(name, 0)
+    far = norm(difference)
+    error = rounding * (far**2 + way**2) + 2 * far * off + off**2
+    low, high = np.maximum(far**2 - error, 0), far**2 + error
+    # The derivative of the distance by its square: exact, and the largest that may be.
+    slope = steepest = 1.0
+    of_rows, of_signal = (1.0, 1.0), 0.0
+    if name == "euclidean":
+        low, high = np.sqrt(low), np.sqrt(high)
+        slope, steepest = (0.5 / np.where(x > 0, x, np.where(far + way > 0, TINY, np.inf)) for x in (value, low))
+    elif name == "cosine":
+        zeros = q[:, None, -1] * k[:, -1]
+        low, high, slope, steepest = low / 2 + zeros, high / 2 + zeros, 0.5, 0.5
+        of_rows = [1 / np.where(x > 0, x, np.inf) for x in (of_query, of_key)]  # by which a unit row turns with its row
+    elif name == "snr":
+        signal, off = norm(q)[:, None] ** 2, rounding * of_query
+        error = rounding * signal + 2 * np.sqrt(signal) * off + off**2
+        least, exact, most = (np.where(signal > 0, np.maximum(x, TINY), np.inf) for x in (signal - error, signal, signal + error))
+        low, high, slope, steepest = low / most, high / least, 1 / exact, 1 / least
+        of_signal = 4 * (high - low) / np.sqrt(exact)
+    error = 2 * steepest * (rounding * (far + way) + off) + 2 * (steepest - slope) * far
+    return Bars(low, high, (error * of_rows[0] + of_signal)[..., None], (error * of_rows[1])[..., None])
 
 
-def euclidean(q, k, way, rounding):
-    difference = q - k
-    square = float(np.dot(difference, difference))
-    value = math.sqrt(square)
-    gradient = difference / value if value else 0 * difference
-    direct = rounding * value, rounding * square, rounding + 0 * q, rounding + 0 * q
-    error = rounding * (square + way * way)
-    low, high = math.sqrt(max(0.0, square - error)), math.sqrt(square + error)
-    # A gradient from the table is a difference of two rows over a distance, and both are off.
-    off = value * (1 / low - 1 / value) + rounding * way / low + rounding if low and value else (math.inf if way else 0.0)
-    return square, gradient, -gradient, direct, (max(high - value, value - low), error, off + 0 * q, off + 0 * q)
+TINY = 1e-100
 
 
-def squared_euclidean(q, k, way, rounding):
-    difference = q - k
-    square = float(np.dot(difference, difference))
-    off, far_off = 2 * rounding * abs(difference), 2 * rounding * (abs(difference) + way)
-    error = rounding * (square + way * way)
-    return square, 2 * difference, -2 * difference, (rounding * square, rounding * square, off, off), (error, error, far_off, far_off)
+class Pairs(NamedTuple):
+    """All pairs of queries and keys."""
+
+    by_query: np.ndarray  # (n, m, d) the exact derivatives
+    by_key: np.ndarray
+    direct: Bars  # from their differences
+    table: Bars  # around a row for all
+    of_class: Bars  # around a row for each class, meaningless where query and key are of two classes
 
 
-def manhattan(q, k, way, rounding):
-    difference = q - k
-    total = abs(difference).sum()
-    at_kink = rounding + (difference == 0)  # there the table may have any derivative from -1 to 1
-    direct = rounding * total, rounding * total, rounding + 0 * q, rounding + 0 * q
-    return total, np.sign(difference), -np.sign(difference), direct, (*direct[:2], at_kink, at_kink)
+def pairs_of(name, batch, eps):
+    """What floats of this eps may make of a batch."""
+    query, (key_labels, key) = batch.x.astype("float64"), batch.all_keys
+    key = key.astype("float64")
+    rounding = (query.shape[1] + 8) * eps * (4 if eps < 1e-12 else 1)  # in 64 bits, what is exact here is off itself
+    q, k = prepared(name, query), prepared(name, key)
+    first = k[(batch.labels[:, None] == key_labels).argmax(axis=1)]  # (n, d) of the query's class
+    # The central key is no farther from the mean, in its largest coordinate, than any.
+    mean = k.mean(axis=0)
+    central = 2 * np.sqrt(k.shape[1]) * abs(k - mean).max(axis=1).min()
+    ways = norm(q - mean)[:, None] + norm(k - mean) + central, norm(q - first)[:, None] + norm(k - first[:, None])
+    if name == "inner_product":  # around a row of the class, what is ranked are products with k - c
+        ways = np.zeros_like(ways[0]), norm(first)[:, None] + 0 * ways[0]
+    if name == "manhattan":  # which goes around nothing; but a kink is another thing in a table
+        ways = np.ones_like(ways)
+    return Pairs(*derivatives(name, query, key), *(bars(name, query, key, rounding, way) for way in (np.zeros_like(ways[0]), *ways)))
 
 
-def inner_product(q, k, way, rounding):
-    error = rounding * float(np.dot(abs(q), abs(k)))
-    errors = error, error, rounding * abs(k), rounding * abs(q)
-    return -float(np.dot(q, k)), -k, -q, errors, errors
+# Which keys may be chosen. The last axis is that of the keys, and booleans say which of them are meant.
 
 
-def cosine(q, k, way, rounding):
-    u, v = unit(q), unit(k)
-    difference, product = u - v, float(np.dot(u, v))
-    away, value = length(difference), reference.distance("cosine", q, k)
-    error = rounding * value + 2 * rounding * away + 2 * rounding**2 + 1e-15  # the loops' own: they take a cosine from 1
-    of_query, of_key = (1 / length(x) if x.any() else 0.0 for x in (q, k))
-    gradients = -(v - product * u) * of_query, -(u - product * v) * of_key
-    off = [rounding * factor * (4 + 0 * q) for factor in (of_query, of_key)]
-    far_off = [rounding * factor * (4 + 2 * way + 0 * q) for factor in (of_query, of_key)]
-    far = error + rounding * way * way
-    return value, *gradients, (error, error, *off), (far, far, *far_off)
+def farthest(low, high, among):
+    """Those that may be the farthest."""
+    return among & (high >= np.where(among, low, -np.inf).max(axis=-1, keepdims=True))
 
 
-def snr(q, k, way, rounding):
-    a, b = q - q.mean(), k - k.mean()
-    if not a.any():  # a constant query is 0 from everything
-        nothing = 0.0, 0.0, 0 * q, 0 * q
-        return 0.0, 0 * q, 0 * q, nothing, nothing
-    signal, noise, difference = float(np.dot(a, a)), float(np.dot(a - b, a - b)), a - b
-    of_query = rounding * math.sqrt(len(q)) * abs(q).max()  # what the mean's rounding does to the row
-    off = of_query + rounding * math.sqrt(len(q)) * abs(k).max()
-    of_signal = rounding + 2 * of_query / math.sqrt(signal) + of_query**2 / signal
-    by_key = -2 * difference / signal
-    by_query = -by_key - 2 * noise / signal**2 * a
-
-    def errors(of_noise, of_difference):
-        off_key = 2 * of_difference / signal + abs(by_key) * of_signal
-        by_value = 2 * (of_noise * abs(a) + noise * of_query) / signal**2 + 4 * noise * abs(a) / signal**2 * of_signal
-        return of_noise / signal + noise / signal * 2 * of_signal, of_noise, off_key + by_value, off_key
-
-    of_noise = rounding * noise + 2 * math.sqrt(noise) * off + off**2
-    direct = errors(of_noise, rounding * abs(difference) + off)
-    table = errors(of_noise + rounding * way * way, rounding * (abs(difference) + way) + off)
-    return noise, by_query, by_key, direct, table
+def nearest(low, high, among):
+    return farthest(-high, -low, among)
 
 
-DISTANCES = {
-    "cosine": cosine,
-    "euclidean": euclidean,
-    "squared_euclidean": squared_euclidean,
-    "manhattan": manhattan,
-    "inner_product": inner_product,
-    "snr": snr,
-}
+def semi_hard(low, high, among, threshold):
+    """Those that may be the nearest beyond a threshold, itself from and to; the farthest of all, if there may be none."""
+    surely = among & (low > threshold[1][..., None])
+    maybe = among & (high > threshold[0][..., None]) & (low <= np.where(surely, high, np.inf).min(axis=-1, keepdims=True))
+    return np.where(surely.any(axis=-1, keepdims=True), maybe, maybe | farthest(low, high, among))
 
 
-def pairs_of(name, query, key, dtype, references=None):
-    """All pairs, one after the other; `references` (n,) are the keys around which each query meets its own class."""
-    (n, d), m = query.shape, len(key)
-    query, key, rounding = query.astype("float64"), key.astype("float64"), roundings(d, dtype)
-    ways = of_class = np.zeros((n, m))
-    if name in BY_PRODUCT and n and m:
-        around = ways_around(prepared(name, query), prepared(name, key))
-        ways = around[:, :, centers(prepared(name, key), dtype)].max(axis=2)
-        of_class = ways if references is None else np.array([around[i, :, c] for i, c in enumerate(references)])
-    found, of_class = (
-        [DISTANCES[name](q, k, way[i, j], rounding) for i, q in enumerate(query) for j, k in enumerate(key)] for way in (ways, of_class)
-    )
-    table, matrix = (n, m), (n, m, d)
-
-    def collect(numbers, shape):
-        return np.array(list(numbers), "float64").reshape(shape)
-
-    direct, by_table, by_class = (
-        Errors(*(collect((x[place][k] for x in numbers), table if k < 2 else matrix) for k in range(4)))
-        for numbers, place in ((found, 3), (found, 4), (of_class, 4))
-    )
-    if name == "inner_product" and n and m and references is not None:
-        # Ranks of a class are products with k - c: of these |k| + |c| is rounded, once by the difference.
-        far = abs(key)[None] + abs(key[references])[:, None]
-        by_class = by_class._replace(rank=rounding * (abs(query)[:, None] * far).sum(axis=2))
-    gradients = (collect((x[place] for x in found), matrix) for place in (1, 2))
-    ranks = collect((x[0] for x in found), table)
-    return Pairs(reference.pairwise(name, query, key), ranks, *gradients, direct, by_table, by_class)
-
-
-# Which keys may be chosen.
-
-
-def largest(values, errors, among):
-    """Those that may be the largest."""
-    at_least = max(values[j] - errors[j] for j in among)
-    return [j for j in among if values[j] + errors[j] >= at_least]
-
-
-def smallest(values, errors, among):
-    return largest(-values, errors, among)
-
-
-def nearest_beyond(values, errors, among, low, high):
-    """Those that may be the nearest beyond a threshold from low to high; the farthest of all, if there may be none."""
-    surely = [values[j] + errors[j] for j in among if values[j] - errors[j] > high]
-    maybe = [j for j in among if values[j] + errors[j] > low and values[j] - errors[j] <= min(surely, default=math.inf)]
-    return maybe if surely else sorted({*maybe, *largest(values, errors, among)})
-
-
-class Question(NamedTuple):
-    """What is asked of a batch: labels, and how to mine and to count."""
-
-    labels: np.ndarray
-    key_labels: np.ndarray
-    remove_diagonal: bool
-    positive: str
-    negative: str
-    soft_margin: bool
-    margin: float
-    small: bool  # all queries and keys are in one table
-    listed: int  # up to so many positives are taken one by one where they are not
-
-
-def candidates(question, i):
-    """The positives and the negatives of query i."""
-    labels, keys = question.labels, range(len(question.key_labels))
-    same = [j for j in keys if question.key_labels[j] == labels[i] and not (question.remove_diagonal and j == i)]
-    return same, [j for j in keys if question.key_labels[j] != labels[i]]
-
-
-def one_by_one(question):
-    """Whether the chosen triplets are listed, and each has its distances made from differences."""
-    if "all" not in (question.positive, question.negative):
-        return True
-    most = max((len(candidates(question, i)[0]) for i in range(len(question.labels))), default=0)
-    return question.negative != "all" and not question.small and most <= question.listed
-
-
-def choices(question, pairs, i):
-    """For query i its triplets; for each of them the list of all (positive, negative) that it may be."""
-    same, other = candidates(question, i)
-    if not same or not other:
-        return []
-    rank, errors = pairs.rank[i], pairs.table.rank[i]
-    # By products around a member of the class; in blocks by differences, unless a row of the block is left unresolved.
-    of_same = np.maximum(pairs.of_class.rank[i], pairs.direct.rank[i])
-
-    def negatives(low, high):
-        if question.negative == "semi-hard":
-            return nearest_beyond(rank, errors, other, low, high)
-        return {"hard": smallest, "easy": largest}[question.negative](rank, errors, other)
-
-    if question.positive == "all":
-        if question.negative == "all":
-            return [[(p, n)] for p in same for n in other]
-        return [[(p, n) for n in negatives(rank[p] - errors[p], rank[p] + errors[p])] for p in same]
-    positives = {"hard": largest, "easy": smallest}[question.positive](rank, of_same, same)
-    if question.negative == "all":
-        return [[(p, n) for p in positives] for n in other]
-    low, high = max(rank[p] - errors[p] for p in same), max(rank[p] + errors[p] for p in same)
-    return [[(p, n) for n in negatives(low, high) for p in positives]]
+def choices(batch, loss, pairs):
+    """The keys that may be each triplet's positive, and its negative: booleans (n, P, m); with all negatives, all that are."""
+    same, m = batch.labels[:, None] == batch.all_keys[0], len(batch.all_keys[0])
+    positive = same & ~(np.eye(*same.shape, dtype=bool) & batch.without_diagonal)
+    positive, negative = (x & (positive.any(axis=1) & ~same.all(axis=1))[:, None] for x in (positive, ~same))
+    table, of_class = pairs.table[:2], pairs.of_class[:2]
+    if loss.positive == "all":
+        positives, threshold = positive[:, None] & np.eye(m, dtype=bool), table
+    else:
+        positives = {"hard": farthest, "easy": nearest}[loss.positive](*of_class, positive)[:, None]
+        threshold = [np.where(positive, x, -np.inf).max(axis=1, keepdims=True) for x in table]
+    table, negative = [x[:, None] for x in table], negative[:, None]
+    if loss.negative == "semi-hard":
+        negative = semi_hard(*table, negative, threshold)
+    elif loss.negative != "all":
+        negative = {"hard": nearest, "easy": farthest}[loss.negative](*table, negative)
+    return positives, np.broadcast_to(negative, positives.shape)
 
 
 # What may come of them.
 
 
-def errors_of_values(question, pairs, i):
-    """The errors of query i's distances to its positives, and to its negatives."""
-    return (pairs.direct, pairs.direct) if one_by_one(question) else (pairs.of_class, pairs.table)
+def between(low, high, among):
+    """From and to of one of those that are meant, 0 where none is."""
+    exists = among.any(axis=-1)
+    return np.where(exists, np.where(among, low, np.inf).min(axis=-1), 0), np.where(exists, np.where(among, high, -np.inf).max(axis=-1), 0)
 
 
-class Bounds(NamedTuple):
-    """Of each query's triplets, from and to."""
+class Triplets(NamedTuple):
+    """All triplets (n, P, N) of the queries, from and to."""
 
-    low: np.ndarray  # (n,) the sum of their losses
-    high: np.ndarray
-    triplets: np.ndarray  # (n,) how many there are
-    least_active: np.ndarray  # (n,) how many have a loss above 0
-    most_active: np.ndarray
-
-
-def cut_off(gap):
-    """PyTorch takes softplus(x) for x beyond 20, whatever the dtype."""
-    return math.exp(-20) if gap > 19.9 else 0.0
+    exists: np.ndarray
+    loss: tuple
+    slope: tuple  # the loss's derivative by the difference of the two distances
+    factor: tuple  # (n,) by what the sum of a query's losses is multiplied
+    size: np.ndarray  # of what is added up
 
 
-def loss_between(question, gap, error, dtype):
-    """Least and largest loss of a triplet whose distances differ by gap, and whether it is, and may be, above 0."""
-    if question.soft_margin:
-        low, high = (reference.loss_of_triplet(x, 0.0, soft_margin=True) for x in (gap - error, gap + error))
-        error = 16 * np.finfo(dtype).eps * high + cut_off(gap)
-        return low - error, high + error, gap - error > -80, True  # below, it may be 0 in 32 bits
-    low, high = gap + question.margin - error, gap + question.margin + error
-    return max(0.0, low), max(0.0, high), low > 0, high > 0
+def triplets_of(loss, pairs, positives, negatives, eps):
+    """What comes of these choices."""
+    is_listed = "all" not in (loss.positive, loss.negative)  # else the distances are those of the tables
+    of_positive, of_negative = (pairs.direct, pairs.direct) if is_listed else (pairs.of_class, pairs.table)
+    exists = positives.any(axis=-1)[..., None] & (negatives if loss.negative == "all" else negatives.any(axis=-1)[..., None])
+    far = [x[..., None] for x in between(of_positive.low[:, None], of_positive.high[:, None], positives)]
+    near = [x[:, None] for x in of_negative[:2]]
+    if loss.negative != "all":
+        near = [x[..., None] for x in between(*near, negatives)]
+    margin = 0 if loss.soft_margin else loss.margin
+    size = exists * (abs(np.array(far)).max(axis=0) + abs(np.array(near)).max(axis=0) + margin)
+    gaps = far[0] - near[1] - 4 * eps * size + margin, far[1] - near[0] + 4 * eps * size + margin
+    if loss.soft_margin:
+        cut = np.exp(-20) * (gaps[1] > 19.9)  # PyTorch takes softplus(x) for x beyond 20, whatever the dtype
+        found = [np.logaddexp(0, x) for x in gaps]
+        slack = 16 * eps * found[1] + cut
+        slopes = [np.clip((1 + np.tanh(x / 2)) / 2 + sign * (8 * eps + cut), 0, 1) for x, sign in zip(gaps, (-1, 1), strict=True)]
+        active = gaps[0] > -80, gaps[1] > -np.inf  # below, it may be 0 in 32 bits
+    else:
+        found, slopes, slack = [np.maximum(x, 0) for x in gaps], [1.0 * (x > 0) for x in gaps], 0
+        active = slopes
+    slack = slack + (0 if is_listed else eps * (negatives.shape[-1] + 8) * size)
+    losses = (found[0] - slack) * exists, (found[1] + slack) * exists
+    number = exists.sum(axis=(1, 2))
+    if loss.average == "anchors":
+        factors = (1 / np.maximum(number, 1),) * 2
+    else:
+        counts = (number.sum(),) * 2 if loss.average == "triplets" else [(x * exists).sum() for x in reversed(active)]
+        factors = [np.full(len(number), (number > 0).sum() / max(x, 1.0)) for x in counts]
+    return Triplets(exists, losses, [x * exists for x in slopes], factors, size)
 
 
-def gap_of(question, pairs, i, p, n, dtype):
-    """Positive distance less negative distance, by how much it may be off, and the size of what is added up."""
-    of_positive, of_negative = errors_of_values(question, pairs, i)
-    far, near = pairs.value[i, p], pairs.value[i, n]
-    size = abs(far) + abs(near) + (0 if question.soft_margin else question.margin)
-    return far - near, of_positive.value[i, p] + of_negative.value[i, n] + 4 * np.finfo(dtype).eps * size, size
-
-
-def sums_between(question, pairs, dtype, chosen=None):
-    """Bounds of each query's sum; `chosen` lists the choices in place of all that there may be."""
-    n, m, eps = len(question.labels), len(question.key_labels), np.finfo(dtype).eps
-    low, high, triplets, least, most = np.zeros((5, n))
-    for i in range(n):
-        for options in choices(question, pairs, i) if chosen is None else chosen[i]:
-            gaps = [gap_of(question, pairs, i, *option, dtype) for option in options]
-            found = [loss_between(question, gap, error, dtype) for gap, error, _ in gaps]
-            rounding = eps * (m + 8) * max(size for *_, size in gaps) if "all" in (question.positive, question.negative) else 0
-            low[i] += min(x[0] for x in found) - rounding
-            high[i] += max(x[1] for x in found) + rounding
-            least[i] += all(x[2] for x in found)
-            most[i] += any(x[3] for x in found)
-            triplets[i] += 1
-    return Bounds(low, high, triplets, least, most)
-
-
-def factors_between(bounds, average):
-    """By what each query's sum is multiplied: (n,) least and largest."""
-    if average == "anchors":
-        factor = 1 / np.maximum(bounds.triplets, 1)
-        return factor, factor
-    valid = float((bounds.triplets > 0).sum())
-    if average == "triplets":
-        factor = np.full(len(bounds.triplets), valid / max(bounds.triplets.sum(), 1))
-        return factor, factor
-    counts = max(bounds.most_active.sum(), 1), max(bounds.least_active.sum(), 1)
-    return tuple(np.full(len(bounds.triplets), valid / count) for count in counts)
-
-
-def product(low, high, least, largest):
-    """Least and largest product of a number from low to high and one from least to largest."""
-    with np.errstate(invalid="ignore"):
-        products = [low * least, low * largest, high * least, high * largest]
-    products = [np.where(np.isnan(x), 0.0, x) for x in products]  # nothing of what may be infinite is nothing
-    return np.minimum.reduce(products), np.maximum.reduce(products)
-
-
-def losses_between(question, pairs, average, dtype, chosen=None):
+def losses_between(triplets, eps):
     """Least and largest (n,) of what each query gets."""
-    bounds = sums_between(question, pairs, dtype, chosen)
-    low, high = product(bounds.low, bounds.high, *factors_between(bounds, average))
-    slack = 16 * np.finfo(dtype).eps * np.maximum(abs(low), abs(high))
-    return low - slack, high + slack
+    low, high = (x.sum(axis=(1, 2)) for x in triplets.loss)
+    least, most = triplets.factor
+    slack = 16 * eps * high * most
+    return np.minimum(low * least, low * most) - slack, high * most + slack
 
 
-def slope_between(question, gap, error, dtype):
-    """Least and largest derivative of a triplet's loss by the gap."""
-    if question.soft_margin:
-        rounding = 8 * np.finfo(dtype).eps + cut_off(gap)
-        low, high = (0.5 * (1 + math.tanh(x / 2)) for x in (gap - error, gap + error))
-        return max(0.0, low - rounding), min(1.0, high + rounding)
-    return float(gap + question.margin - error > 0), float(gap + question.margin + error > 0)
-
-
-MANY = 12  # choices of one triplet beyond which its gradient is not looked at
-
-
-def gradient_between(question, pairs, average, weights, dtype, chosen=None):
-    """Least and largest gradient by (queries (n, d), keys (m, d)) of the weighted sum of losses; None if all is open."""
-    (n, m, d), eps = pairs.by_query.shape, np.finfo(dtype).eps
-    least, most = factors_between(sums_between(question, pairs, dtype, chosen), average)
-    low, high = np.zeros((2, n + m, d))
-    for i in range(n):
-        of_query = np.zeros((2, n + m, d))
-        for options in choices(question, pairs, i) if chosen is None else chosen[i]:
-            if len(options) > MANY:
-                return None
-            between = [weights_between(question, pairs, i, *option, dtype) for option in options]
-            rows = sorted({row for one in between for row in one})
-            nothing = np.zeros((2, d))
-            for row in rows:
-                of_query[0, row] += np.min([one.get(row, nothing)[0] for one in between], axis=0)
-                of_query[1, row] += np.max([one.get(row, nothing)[1] for one in between], axis=0)
-        more = product(*of_query, weights[i] * least[i], weights[i] * most[i])
-        slack = eps * (n + m + 16) * np.maximum(abs(more[0]), abs(more[1]))
-        low, high = low + more[0] - slack, high + more[1] + slack
-    return low, high
-
-
-def weights_between(question, pairs, i, p, n, dtype):
-    """Of one triplet: for each of its rows (the keys follow the queries), the least and largest gradient (2, d)."""
-    queries = len(pairs.value)
-    slope = slope_between(question, *gap_of(question, pairs, i, p, n, dtype)[:2], dtype)
-    of_positive, of_negative = errors_of_values(question, pairs, i)
-    gradients = [
-        (i, (pairs.by_query[i, p] - pairs.by_query[i, n], of_positive.by_query[i, p] + of_negative.by_query[i, n])),
-        (queries + p, (pairs.by_key[i, p], of_positive.by_key[i, p])),
-        (queries + n, (-pairs.by_key[i, n], of_negative.by_key[i, n])),
-    ]
-    between = {}
-    for row, (gradient, error) in gradients:
-        more = np.array(product(gradient - error, gradient + error, *slope))
-        between[row] = more
-    return between
+def gradient_between(loss, pairs, triplets, positives, negatives, weights, eps):
+    """Least and largest gradient, by the queries (n, d) and by the keys (m, d), of the weighted sum of losses."""
+    is_listed = "all" not in (loss.positive, loss.negative)
+    least, most = (slope * (weights * factor)[:, None, None] for slope, factor in zip(triplets.slope, triplets.factor, strict=True))
+    total, radius = [0, 0], [0, 0]
+    for sign, of_pairs, options, is_open, axis in (
+        (1, pairs.direct if is_listed else pairs.of_class, positives, True, 2),
+        (-1, pairs.direct if is_listed else pairs.table, negatives, loss.negative != "all", None),
+    ):
+        low, high = (least, most) if axis is None else (x.sum(axis=2, keepdims=True) for x in (least, most))
+        surely = options & (options.sum(axis=2, keepdims=True) == 1) if is_open else options
+        low, high = (low * surely).sum(axis=1), (high * options).sum(axis=1)  # (n, m) of each pair
+        for side, exact, error, sum_of in (
+            (0, pairs.by_query, of_pairs.error_by_query, "nm,nmd->nd"),
+            (1, pairs.by_key, of_pairs.error_by_key, "nm,nmd->md"),
+        ):
+            error = error + eps * (sum(low.shape) + 16) * abs(exact)
+            total[side] = total[side] + sign * np.einsum(sum_of, (low + high) / 2, exact)
+            radius[side] = radius[side] + np.einsum(sum_of, high, error) + np.einsum(sum_of, (high - low) / 2, abs(exact))
+    return [x - r for x, r in zip(total, radius, strict=True)], [x + r for x, r in zip(total, radius, strict=True)]

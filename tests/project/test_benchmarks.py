@@ -3,11 +3,11 @@
 import csv
 import importlib.util
 import math
-import os
-import subprocess
-import sys
 
 import pytest
+from checkout import run_python
+
+pytestmark = pytest.mark.xdist_group("benchmarks")  # what is measured once is so by one process
 
 
 @pytest.fixture
@@ -39,24 +39,39 @@ def test_a_ratio_is_to_the_faster_floor(loss):
     assert (row["ratio"], row["milliseconds"], row["floor_milliseconds"], row["rounds"]) == (2.0, 4000.0, 2000.0, 5)
 
 
-def run_module(root, backend, *arguments):
-    """Run a module of benchmarks on a backend; the rows of all tables it writes, by the tables' names."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", *map(str, arguments)], cwd=root, env=environment, check=True)
-    tables = {}
-    for path in arguments[-1].glob("*.csv"):
+# The programs, one after the other in one process: most of their time is that of an import.
+PROGRAMS = """
+import runpy, sys
+for arguments in {programs!r}:
+    sys.argv = arguments
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def tables(root, tmp_path_factory):
+    """The rows of all tables that the programs write in their smallest form, by the tables' names without the backend."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    backend = "torch" if has_torch else "jax"  # the former has nothing to compile
+    there = tmp_path_factory.mktemp("tables")
+    programs = [
+        ["benchmarks.ablations", "--backend", backend, "--tiny", "--output", str(there)],
+        ["benchmarks.training", "--fit", "--quick", "--output", str(there)],
+        *([["benchmarks.gpu", "--tiny", "--output", str(there)]] if has_torch else []),
+    ]
+    run_python(["-c", PROGRAMS.format(programs=programs)], root, KERAS_BACKEND=backend)
+    found = {}
+    for path in there.glob("*.csv"):
         with path.open(newline="") as file:
-            tables[path.stem] = list(csv.DictReader(file))
-    return tables
+            found[path.stem.removesuffix(f"-{backend}")] = list(csv.DictReader(file))
+    return found
 
 
-def test_gpu_runs_on_a_cpu(root, loss, tmp_path):
+def test_gpu_runs_on_a_cpu(loss, tables):
+    pytest.importorskip("torch", reason="PyTorch is what it is run on, and is not installed; JAX would compile each case")
     from benchmarks import gpu
 
-    tables = run_module(root, "torch", "benchmarks.gpu", "--tiny", "--seconds", 30, "--output", tmp_path)
-    rows = tables["gpu-torch"]
+    rows = tables["gpu"]
     assert len(rows) == len(gpu.TINY)
     assert tuple(rows[0]) == gpu.COLUMNS
     assert all(float(row["ratio"]) > 0 for row in rows[:2])
@@ -64,21 +79,19 @@ def test_gpu_runs_on_a_cpu(root, loss, tmp_path):
     assert {row["name"] for row in tables["machine-gpu"]} >= {"card", "keras", "torch"}
 
 
-def test_ablations_run(root, loss, tmp_path):
+def test_ablations_run(loss, tables):
     from benchmarks import ablations
 
-    backend = "jax" if importlib.util.find_spec("torch") is None else "torch"  # which has nothing to compile
-    tables = run_module(root, backend, "benchmarks.ablations", "--backend", backend, "--tiny", "--output", tmp_path)
-    rows = tables[f"ablations-{backend}"]
+    rows = tables["ablations"]
     assert [row["trick"] for row in rows] == [trick.name for trick in ablations.TRICKS]
     assert tuple(rows[0]) == ablations.COLUMNS
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
-def test_fit_is_timed(root, loss, tmp_path):
-    rows = run_module(root, "jax", "benchmarks.training", "--fit", "--quick", "--output", tmp_path)["fit-jax"]
-    assert float(rows[0]["with_loss_milliseconds"]) > 0
-    assert {"backend", "jit", "batch", "without_loss_milliseconds", "difference_milliseconds"} < set(rows[0])
+def test_fit_is_timed(tables):
+    (row,) = tables["fit"]
+    assert float(row["with_loss_milliseconds"]) > 0
+    assert {"backend", "jit", "batch", "without_loss_milliseconds", "difference_milliseconds"} < set(row)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])

@@ -1,19 +1,11 @@
 """Documents that no notebook makes: citation, changelog, contributing, issue forms."""
 
 import re
-from configparser import ConfigParser
 
 import pytest
 
-yaml = pytest.importorskip("yaml", reason="pip install 'tripletloss[dev]'")
+yaml = pytest.importorskip("yaml", reason="forms and citation are read with PyYAML: pip install 'tripletloss[dev]'")
 FORMS = ["bug", "feature", "question"]
-
-
-@pytest.fixture(scope="module")
-def settings(root):
-    parser = ConfigParser()
-    parser.read(root / "settings.ini", encoding="utf-8")
-    return parser["DEFAULT"]
 
 
 def parsed(path):

@@ -3,23 +3,33 @@
 Words are compared as they are, numbers within a tolerance. A cell says by a directive where numbers differ more:
 `#| trained` where they come from a training, which rounds otherwise on another processor; `#| measured` where they
 depend on the clock or the machine. Pictures are drawn again and must be there.
+
+Each notebook runs in a process of its own, so that no seed, setting or name goes from one to the next. These processes
+are forked from one that has imported Keras, and what else takes seconds, and has run nothing yet.
 """
 
 import json
 import math
+import multiprocessing
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("execnb", reason="notebooks are run by execnb: pip install 'tripletloss[dev]'")
+
 ROOT = Path(__file__).resolve().parents[2]
+# Backwards, so that the tutorials, whose trainings take longest, are not what the other processes wait for in the end.
 NOTEBOOKS = sorted(
-    path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+    (path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts),
+    reverse=True,
 )
-RUN = "import sys; from execnb.shell import CaptureShell; CaptureShell().execute(*sys.argv[1:], exc_stop=True)"
+# Half a minute to a minute each, and only one of the many checks of the code that they use: `make test-all` runs them.
+SLOW = ["batches_that_work", "bigger_batches", "distance_and_margin", "is_it_any_good", "stuck_at_the_margin", "which_triplets"]
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["keras", "matplotlib.pyplot", "sklearn.datasets", "execnb.shell", "nbdev.showdoc"])
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")
 RELATIVE, ABSOLUTE = 1e-3, 2e-6
 TRAINED = 0.15
@@ -67,24 +77,27 @@ def difference(cell, fresh):
     return None
 
 
-def run_anew(notebook, target):
-    """The notebook as `make notebooks` would store it."""
-    environment = {
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        **os.environ,
-        "MPLBACKEND": "agg",
-        "PYTHONPATH": str(ROOT),
-        "IN_TEST": "1",  # to nbdev: the last cell exports nothing
-    }
-    child = subprocess.run(
-        [sys.executable, "-c", RUN, notebook.name, str(target)],
-        cwd=notebook.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, f"{notebook.name}:\n{child.stdout[-4000:]}\n{child.stderr[-4000:]}"
-    return json.loads(target.read_text(encoding="utf-8"))["cells"]
+def execute(notebook, target, log):
+    """The notebook as `make notebooks` would store it, in `target`; in a process of its own, which says in `log` what fails."""
+    from execnb.shell import CaptureShell
+
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    os.environ |= {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "IN_TEST": "1"}  # the last: nbdev exports nothing
+    os.chdir(notebook.parent)
+    shell = CaptureShell()
+    try:
+        shell.execute(notebook.name, target, exc_stop=True)
+    except Exception:
+        sys.exit(shell.prettytb())  # names the cell
+
+
+def run_anew(notebook, folder):
+    child = FORKED.Process(target=execute, args=(notebook, folder / "fresh.ipynb", folder / "log"))
+    child.start()
+    child.join()
+    assert child.exitcode == 0, f"{notebook.name} ends with {child.exitcode}:\n{(folder / 'log').read_text()[-8000:]}"
+    return json.loads((folder / "fresh.ipynb").read_text(encoding="utf-8"))["cells"]
 
 
 def test_there_are_notebooks():
@@ -93,7 +106,7 @@ def test_there_are_notebooks():
 
 def cell(text, directive="", pictures=0):
     outputs = [{"text": [text]}, *[{"data": {"image/png": "", "text/plain": "<Figure>"}}] * pictures]
-    return {"source": [directive, "print()"], "outputs": outputs}
+    return {"source": [f"#| {directive}\n", "print()"], "outputs": outputs}
 
 
 @pytest.mark.parametrize(
@@ -106,15 +119,14 @@ def cell(text, directive="", pictures=0):
         (cell("a 1"), cell("b 1"), "the page says\na 1\n"),
         (cell("1 2"), cell("1"), "the page says\n1 2\n"),
         (cell("a   1.0"), cell("a 1"), None),  # another number of digits moves what is aligned
-        (cell("shape (2, 3)"), cell("shape (2, 4)"), "the page says 3 and the code 4"),
         (cell("float32"), cell("float64"), "the page says\nfloat32\n"),
         (cell("", pictures=2), cell("", pictures=1), "2 pictures are stored, 1 were drawn"),
-        (cell("loss 0.5", "#| trained\n"), cell("loss 0.6"), None),
-        (cell("loss 0.5", "#| trained\n"), cell("loss 0.7"), "the page says 0.5 and the code 0.7"),
-        (cell("8%", "#| trained\n"), cell("4%"), None),
-        (cell("80%", "#| trained\n"), cell("40%"), "the page says 0.8 and the code 0.4"),
-        (cell("3 s", "#| measured\n"), cell("9 s"), None),
-        (cell("3 s", "#| measured\n"), cell("3 ms"), "the page says\n3 s\n"),
+        (cell("loss 0.5", "trained"), cell("loss 0.6"), None),
+        (cell("loss 0.5", "trained"), cell("loss 0.7"), "the page says 0.5 and the code 0.7"),
+        (cell("80%", "trained"), cell("40%"), "the page says 0.8 and the code 0.4"),
+        (cell("8%", "trained"), cell("4%"), None),
+        (cell("3 s", "measured"), cell("9 s"), None),
+        (cell("3 s", "measured"), cell("3 ms"), "the page says\n3 s\n"),
     ],
 )
 def test_a_difference_is_noticed(stored, fresh, noticed):
@@ -122,11 +134,12 @@ def test_a_difference_is_noticed(stored, fresh, noticed):
     assert found is None if noticed is None else found.startswith(noticed), found
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=[pytest.mark.every] if Path(path).stem in SLOW else []) for path in NOTEBOOKS]
+)
 def test_gives_what_its_page_shows(path, tmp_path):
-    pytest.importorskip("execnb", reason="notebooks are run by execnb: pip install 'tripletloss[dev]'")
     stored = json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]
-    fresh = run_anew(ROOT / path, tmp_path / "fresh.ipynb")
+    fresh = run_anew(ROOT / path, tmp_path)
     found = {
         cell["id"]: difference(cell, again)
         for cell, again in zip(stored, fresh, strict=True)

@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import struct
-from collections import Counter
 from pathlib import Path
 from urllib.parse import urldefrag
 
@@ -27,12 +26,6 @@ OWN_FILES = (
 EXTERNAL_LINKS = Path(__file__).parent / "external_links.txt"
 TUTORIALS = ["08_demo.ipynb", *sorted(f"tutorials/{path.name}" for path in NOTEBOOKS.glob("tutorials/*.ipynb"))]
 ON_COLAB = '#| hide\n! [ -e /content ] && pip install -q "tripletloss[demo]"  # on Colab only'
-NAMES_OF_MODULES = """
-import importlib, json, pkgutil, tripletloss
-modules = [module.name for module in pkgutil.iter_modules(tripletloss.__path__) if not module.name.startswith("_")]
-names = {name: importlib.import_module("tripletloss." + name).__all__ for name in modules}
-print(json.dumps(names | {"": tripletloss.__all__}))
-"""
 CONSTANTS = {"AVERAGES", "NEGATIVE_MINING_STRATEGIES", "POSITIVE_MINING_STRATEGIES"}
 # In backticks on pages, and in no cell: names of other packages.
 NAMES_OF_OTHERS = set(
@@ -186,32 +179,26 @@ def test_names_in_backticks_are_names_of_something(pages):
 
 
 def test_every_public_name_has_one_place(pages):
-    """The reference lists each name once, and leads to the one page with its signature, docstring and an example."""
-    said = run_python(["-c", NAMES_OF_MODULES], ROOT)
-    modules = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
-    every_name = {name for names in modules.values() for name in names}
-    reference = next(page for page in pages if page.path == "reference.ipynb")
-    rows = [row for cell in reference.cells for row in re.findall(r"^\| \[`(\w+)`\]\((\S+)\) \|", cell.source, re.M)]
-    listed = Counter(name for name, _ in rows)
-    assert len(rows) == len(re.findall(r"^\| (?!name|-)", "\n".join(c.source for c in reference.cells), re.M)), "a name is no link"
-    assert set(listed.values()) == {1}
-    assert set(listed) <= every_name
-    assert set(modules[""]) - set(modules) <= set(listed), "a name of the package itself is missing"
-    places = Counter(name for page in pages for name in page.documented)
-    for name, target in rows:
-        if name in CONSTANTS:
-            continue  # without a docstring: the link leads to a heading
-        assert places[name] == 1, f"{name} is documented {places[name]} times"
-        page = next(page for page in pages if name in page.documented)
-        assert target == f"{SITE}{page.output}#{slug(name)}"
+    """The reference, which lists them all, leads to the one page with a name's signature, docstring and an example."""
+    source = "\n".join(cell.source for page in pages if page.path == "reference.ipynb" for cell in page.cells)
+    rows = re.findall(r"^\| \[`(\w+)`\]\((\S+)\) \|", source, re.M)
+    assert len(rows) == len(re.findall(r"^\| (?!name|-)", source, re.M)), "a name is no link"
+    places = {name: [f"{SITE}{page.output}#{slug(name)}" for page in pages if name in page.documented] for name, _ in rows}
+    # Constants have no docstring: the link leads to a heading.
+    refuse(f"{name} leads to {to} and stands in {places[name]}" for name, to in rows if name not in CONSTANTS and places[name] != [to])
+
+
+def test_tutorials_use_what_the_reference_lists(pages):
+    (reference,) = (page for page in pages if page.path == "reference.ipynb")
+    listed = {name for cell in reference.cells for name in re.findall(r"^\| \[`(\w+)`\]", cell.source, re.M)}
+    modules = {path.stem for path in (ROOT / "tripletloss").glob("*.py")}
     refuse(
         f"{page.path} uses {name}, which the reference does not list"
         for page in pages
         if page.path in (*TUTORIALS[1:], "index.ipynb")
         for cell in page.cells
         if cell.kind == "code"
-        for name in names_used(cell.source)
-        if name in every_name - set(modules) and name not in listed and not name.isupper()
+        for name in names_used(cell.source) - listed - modules
     )
 
 

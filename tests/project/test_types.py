@@ -3,15 +3,12 @@
 Keras says nothing of its types, so that to mypy a tensor is Any; all other parameters and results have a type of their own.
 """
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 
 import pytest
+from checkout import run_python
 
-pytestmark = pytest.mark.xdist_group("types")  # what is installed and checked once is so by one process
+pytestmark = pytest.mark.xdist_group("package")  # what is built once is built by one process
 
 SETTINGS = """
 [mypy]
@@ -80,60 +77,47 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def checked(root, tmp_path_factory):
-    """A function: what mypy says of user's programs, by file and line, with the package as pip installs it."""
-    pytest.importorskip("mypy", reason="pip install 'tripletloss[dev]'")
+def checked(installed, tmp_path_factory):
+    """A function: what mypy says of users' programs, by file and the text of the line, with the package as pip installs it."""
+    pytest.importorskip("mypy", reason="types are checked by mypy: pip install 'tripletloss[dev]'")
     there = tmp_path_factory.mktemp("types")
-    source, site = there / "source", there / "site"
-    shutil.copytree(root / "tripletloss", source / "tripletloss", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy2(root / name, source)
-    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-build-isolation"]
-    child = run([*pip, "--target", str(site), "."], source)
-    assert child.returncode == 0, child.stdout + child.stderr
     (there / "mypy.ini").write_text(SETTINGS)
 
     def check(programs, **environment):
         for name, program in programs.items():
             (there / name).write_text(START + program)
         command = ["-m", "mypy", "--config-file", "mypy.ini", "--cache-dir", "cache", *programs]
-        child = run(command, there, PYTHONPATH=str(site), **environment)
-        assert child.returncode in (0, 1), child.stdout + child.stderr  # 2: it could not check
-        said = {}
-        for name, line, message in re.findall(r"^([\w.]+):(\d+): (error: .*|note: Revealed .*)$", child.stdout, re.M):
-            said.setdefault((name, int(line)), []).append(message)
-        return said
+        # 1: there are errors; 2: it could not check.
+        output = run_python(command, there, ends_with=(0, 1), PYTHONPATH=str(installed), **environment)
+        found = re.findall(r"^([\w.]+):(\d+): (error: .*|note: Revealed .*)$", output, re.M)
+        return [(name, (START + programs[name]).splitlines()[int(line) - 1], message) for name, line, message in found]
 
     return check
 
 
 @pytest.fixture(scope="module")
 def said(checked):
+    """Of each file, the messages by the line that they belong to."""
     revealed = "\n".join(f"reveal_type({one})" for one in REVEALED)
-    return checked({"right.py": RIGHT, "revealed.py": revealed, "wrong.py": "\n".join(WRONG)})
-
-
-def run(command, where, **environment):
-    return subprocess.run([sys.executable, *command], cwd=where, env={**os.environ, **environment}, capture_output=True, text=True)
-
-
-def line_of(place):
-    return START.count("\n") + 1 + place
+    found = {"right.py": {}, "revealed.py": {}, "wrong.py": {}}
+    for name, line, message in checked({"right.py": RIGHT, "revealed.py": revealed, "wrong.py": "\n".join(WRONG)}):
+        found[name].setdefault(line, []).append(message)
+    return found
 
 
 def test_correct_use_passes(said):
-    assert not {place: messages for place, messages in said.items() if place[0] == "right.py"}
+    assert said["right.py"] == {}
 
 
 @pytest.mark.parametrize("expression", REVEALED)
 def test_signatures_are_seen(said, expression):
-    (message,) = said["revealed.py", line_of(list(REVEALED).index(expression))]
+    (message,) = said["revealed.py"][f"reveal_type({expression})"]
     assert [part for part in REVEALED[expression] if part not in message] == [], message
 
 
 @pytest.mark.parametrize("statement", WRONG)
 def test_wrong_use_is_reported_by_name(said, statement):
-    (message,) = said["wrong.py", line_of(list(WRONG).index(statement))]
+    (message,) = said["wrong.py"][statement]
     assert message.startswith("error: " + WRONG[statement])
 
 
@@ -148,4 +132,4 @@ def __getattr__(name: str) -> Any: ...
 def test_arrays_of_every_kind_are_tensors_where_the_types_of_keras_are_known(checked, tmp_path):
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "__init__.pyi").write_text(KERAS)
-    assert checked({"right.py": RIGHT}, MYPYPATH=str(tmp_path)) == {}
+    assert checked({"right.py": RIGHT}, MYPYPATH=str(tmp_path)) == []

@@ -36,28 +36,15 @@ def check_loads(visit):
     assert visit.status == 200, f"status {visit.status}"
 
 
-def check_no_errors(visit):
-    assert not visit.errors, visit.errors
-
-
 def check_images(visit):
     """Loaded, if they are ours, and told in words."""
-    faults = visit.page.evaluate(
-        """async (origin) => {
-            const faults = [];
-            for (const image of document.images) {
-                image.loading = "eager";  // also what nobody has scrolled to yet
-                await image.decode().catch(() => {});
-                const ours = image.src.startsWith(origin) || image.src.startsWith("data:");
-                const name = image.src.slice(0, 100);
-                if (ours && !image.naturalWidth) faults.push(name + " does not load");
-                if (!image.alt.trim()) faults.push(name + " has no alt text");
-            }
-            return faults;
-        }""",
-        visit.site.origin,
-    )
-    assert not faults, faults
+    # Lazy ones are not loaded before somebody scrolls to them.
+    load = "async image => { image.loading = 'eager'; await image.decode().catch(() => {}); return image.naturalWidth; }"
+    for image in visit.page.locator("img").all():
+        source = image.evaluate("image => image.src")
+        ours = source.startswith((visit.site.origin, "data:"))
+        assert not ours or image.evaluate(load), f"{source[:100]} does not load"
+        assert (image.get_attribute("alt") or "").strip(), f"{source[:100]} has no alt text"
 
 
 def check_title_and_description(visit):
@@ -79,40 +66,39 @@ def check_bars(visit):
 def check_fits_a_phone(visit):
     """Nothing but a block that scrolls in itself is wider than the window."""
     visit.page.set_viewport_size(PHONE)
-    excess, widest = visit.page.evaluate(
+    excess, outside = visit.page.evaluate(
         """() => {
-            const right = (element) => element.getBoundingClientRect().right;
             const scrolls = (element) => element !== document.body
                 && (getComputedStyle(element).overflowX !== "visible" || scrolls(element.parentElement));
-            const outside = [...document.body.querySelectorAll("*")].filter((element) => !scrolls(element));
-            const widest = outside.sort((a, b) => right(b) - right(a))[0];
             const {scrollWidth, clientWidth} = document.documentElement;
-            return [scrollWidth - clientWidth, widest.outerHTML.slice(0, 100)];
+            const outside = [...document.querySelectorAll("body *")]
+                .filter((element) => element.getBoundingClientRect().right > clientWidth && !scrolls(element));
+            return [scrollWidth - clientWidth, outside.map((element) => element.outerHTML.slice(0, 100))];
         }"""
     )
     visit.page.set_viewport_size(DESKTOP)
-    assert excess <= 0, f"{excess} pixels wider than a phone; sticks out the most: {widest}"
+    assert excess <= 0, f"{excess} pixels wider than a phone: {outside}"
 
 
 def check_equations(visit):
     """No TeX is left as it was typed, and where MathJax could be fetched it has set every formula."""
-    raw, unset = visit.page.evaluate(
-        """async () => {
-            const typed = /\\$\\$|\\$[^$\\n]*[\\\\_^][^$\\n]*\\$/, raw = [];
-            const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-            while (walker.nextNode()) {
-                const text = walker.currentNode;
-                const meant = text.parentElement.closest("pre, code, script, style, .math");
-                if (!meant && typed.test(text.data)) raw.push(text.data.trim());
-            }
-            if (!window.MathJax?.startup) return [raw, []];
-            await window.MathJax.startup.promise;
-            const formulas = [...document.querySelectorAll("span.math")];
-            const isSet = (formula) => formula.querySelector("mjx-container") && !formula.querySelector("mjx-merror");
-            return [raw, formulas.filter((formula) => !isSet(formula)).map((formula) => formula.textContent)];
+    prose = visit.page.locator("body").evaluate(
+        """(body) => {
+            const copy = body.cloneNode(true);
+            copy.querySelectorAll("pre, code, script, style, .math").forEach((element) => element.remove());
+            return copy.textContent;
         }"""
     )
+    raw = re.findall(r"\$\$.*|\$[^$\n]*[\\_^][^$\n]*\$", prose)
     assert not raw, f"raw TeX: {raw}"
+    unset = visit.page.evaluate(
+        """async () => {
+            if (!window.MathJax?.startup) return [];
+            await window.MathJax.startup.promise;
+            const isSet = (formula) => formula.querySelector("mjx-container") && !formula.querySelector("mjx-merror");
+            return [...document.querySelectorAll("span.math")].filter((formula) => !isSet(formula)).map((x) => x.textContent);
+        }"""
+    )
     assert not unset, f"not typeset: {unset}"
 
 
@@ -141,23 +127,26 @@ LEAST_CONTRAST = """() => {
     const pixel = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
     const paint = (color) => { pixel.fillStyle = color; pixel.fillRect(0, 0, 1, 1); };
     const luminance = () => {
-        const [r, g, b] = [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) => value / 255)
+        const [r, g, b] = [...pixel.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
             .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
-    const backgrounds = (element) => element
-        ? [...backgrounds(element.parentElement), getComputedStyle(element).backgroundColor] : ["white"];
+    const behind = (element) => {
+        if (!element) return paint("white");
+        behind(element.parentElement);
+        paint(getComputedStyle(element).backgroundColor);
+    };
     const contrast = (element) => {
-        backgrounds(element).forEach(paint);
-        const behind = luminance();
+        behind(element);
+        const ground = luminance();
         paint(getComputedStyle(element).color);
-        const [dark, light] = [behind, luminance()].sort((a, b) => a - b);
+        const [dark, light] = [ground, luminance()].sort((a, b) => a - b);
         return (light + 0.05) / (dark + 0.05);
     };
     const read = "main :is(h1, h2, h3, p, li, td, th, a, code:not(pre *)), .navbar .nav-link, a.sidebar-link";
     const texts = [...document.querySelectorAll(read)].filter((element) => element.innerText && element.checkVisibility());
     const [least, text] = texts.map((element) => [contrast(element), element.outerHTML]).sort((a, b) => a[0] - b[0])[0];
-    backgrounds(document.body).forEach(paint);
+    behind(document.body);
     return {ground: luminance(), least, text: text.slice(0, 100)};
 }"""
 
@@ -180,7 +169,7 @@ def check_themes(visit):
 def check_markdown_copy(visit):
     """A page's text lies beside it: page.html.md from nbdev, page.md or page.llms.md from Quarto alone."""
     page = visit.site.folder / visit.site.name(visit.page.url)
-    copies = [page.with_name(page.name + ".md"), page.with_suffix(".md"), page.with_suffix(".llms.md")]
+    copies = [page.with_suffix(suffix) for suffix in (".html.md", ".md", ".llms.md")]
     assert any(copy.is_file() and copy.read_text(encoding="utf-8").strip() for copy in copies), f"no {copies[0].name}"
 
 
@@ -191,28 +180,15 @@ def check_tutorial_links(visit):
         return
     notebook = PurePosixPath(name).stem + ".ipynb"
     for label, where in (("Open in Colab", "https://colab.research.google.com/github/"), ("Download", "")):
-        links = visit.page.get_by_role("link", name=re.compile(label, re.I)).all()
-        addresses = [link.evaluate("link => link.href") for link in links]
+        links = visit.page.get_by_role("link", name=re.compile(label, re.I))
+        addresses = links.evaluate_all("links => links.map(link => link.href)")
         fit = [address for address in addresses if address.startswith(where) and address.endswith(notebook)]
         assert fit, f"no {label!r} that leads to {notebook}, but {addresses}"
 
 
-PAGE_CHECKS = (
-    check_loads,
-    check_images,
-    check_title_and_description,
-    check_one_heading,
-    check_bars,
-    check_fits_a_phone,
-    check_equations,
-    check_copy_buttons,
-    check_links,
-    check_no_leftovers,
-    check_themes,
-    check_markdown_copy,
-    check_tutorial_links,
-    check_no_errors,  # the last, so as to see what came late, or with another theme or width
-)
+def check_no_errors(visit):
+    """The last on a page, so as to see what came late, or with another theme or width."""
+    assert not visit.errors, visit.errors
 
 
 # The site, from its home page
@@ -275,7 +251,7 @@ def check_not_found(visit):
 
 
 def check_icon_and_card(visit):
-    icon = visit.page.locator("link[rel~=icon]").evaluate_all("icons => icons.map(icon => icon.href)")
+    icon = hrefs(visit.page, "link[rel~=icon]")
     card = visit.page.locator("meta[property='og:image']").evaluate_all("cards => cards.map(card => card.content)")
     for what, addresses in (("favicon", icon), ("social card", card)):
         assert len(addresses) == 1, f"no {what}"
@@ -289,12 +265,6 @@ def check_site_has_equations(visit):
     assert any('<span class="math display">' in text for text in texts), "no equation on any page"
 
 
-SITE_CHECKS = (
-    check_first_screen,
-    check_navbar,
-    check_reading_order,
-    check_search,
-    check_not_found,
-    check_icon_and_card,
-    check_site_has_equations,
-)
+CHECKS = [check for name, check in globals().items() if name.startswith("check_")]
+FIRST_OF_SITE = CHECKS.index(check_first_screen)
+PAGE_CHECKS, SITE_CHECKS = CHECKS[:FIRST_OF_SITE], CHECKS[FIRST_OF_SITE:]

@@ -1,44 +1,30 @@
-"""A rendered site: its folder, served on this machine under the path that it has on the web, and visits to its pages."""
+"""A rendered site in the browser: under the address that it has on the web, but answered from its folder."""
 
 import functools
 import re
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
-from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin
 
 NOT_FOUND = "404.html"
-
-
-class Ids(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.found = set()
-
-    def handle_starttag(self, tag, attributes):
-        self.found.update(value for name, value in attributes if name == "id")
+DESKTOP = {"width": 1440, "height": 900}
 
 
 @functools.cache
 def ids(file):
     """What a fragment can point at in a page."""
-    parser = Ids()
-    parser.feed(file.read_text(encoding="utf-8"))
-    return parser.found
+    return set(re.findall(r'<[^<>]*\sid="([^"]+)"', file.read_text(encoding="utf-8")))
 
 
 @dataclass
 class Site:
     folder: Path
-    origin: str  # of the server on this machine
-    public: str  # the address on the web, which the pages write into links and metadata; ends in /
+    base: str  # its address on the web; ends in /
+    is_online: bool = False  # what comes from elsewhere is fetched
 
     @property
-    def base(self):
-        return self.origin + urlsplit(self.public).path
+    def origin(self):
+        return urljoin(self.base, "/")
 
     @property
     def pages(self):
@@ -48,11 +34,9 @@ class Site:
     def name(self, address):
         """The file, within the folder, that an address of the site stands for, be it there or not; None elsewhere."""
         address = unquote(re.split("[?#]", address)[0])
-        for base in (self.base, self.public):
-            if address.startswith(base):
-                rest = address.removeprefix(base)
-                return rest + "index.html" if not rest or rest.endswith("/") else rest
-        return None
+        if not address.startswith(self.base):
+            return None
+        return re.sub("(^|/)$", r"\1index.html", address.removeprefix(self.base))
 
     def fault_of(self, address):
         """Why a link leads nowhere; None where it leads somewhere, or out of the site."""
@@ -65,38 +49,13 @@ class Site:
             return f"{name} has no #{fragment}"
         return None
 
-
-class Handler(SimpleHTTPRequestHandler):
-    """Serves a site as GitHub Pages does: below its base path, and with its own page for what is not there."""
-
-    def __init__(self, *arguments, site_path, **options):
-        self.site_path = site_path
-        super().__init__(*arguments, **options)
-
-    def translate_path(self, path):
-        below = path.removeprefix(self.site_path) if path.startswith(self.site_path) else "outside/" + path
-        return super().translate_path("/" + below)
-
-    def send_error(self, code, message=None, explain=None):
-        page = Path(self.directory, NOT_FOUND)
-        if code != 404 or not page.is_file():
-            return super().send_error(code, message, explain)
-        self.send_response(404)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(page.read_bytes())
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def served(folder, public):
-    handler = functools.partial(Handler, site_path=urlsplit(public).path, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield Site(folder, f"http://127.0.0.1:{server.server_port}", public)
-        server.shutdown()
+    def answer(self, route):
+        """As GitHub Pages does: what is not there gets status 404, with the site's own page for it."""
+        file, nothing = self.folder / (self.name(route.request.url) or "nothing"), self.folder / NOT_FOUND
+        if file.is_file():
+            route.fulfill(path=file)
+        else:
+            route.fulfill(status=404, content_type="text/html", body=nothing.read_bytes() if nothing.is_file() else "none")
 
 
 @dataclass
@@ -106,25 +65,17 @@ class Visit:
     site: Site
     page: object  # playwright's
     status: int
-    errors: list  # of our own: what the pages threw, and what they or the server of the site reported
+    errors: list  # of our own: what the pages threw, and what they or the browser reported of the site's files
 
 
-DESKTOP = {"width": 1440, "height": 900}
-
-
-def new_context(browser, site, patience=10, web=False):
-    """A browser as of one who visits the site for the first time; it waits `patience` seconds for what should come."""
+def new_context(browser, site):
+    """A browser as of one who visits the site for the first time."""
     context = browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
-    context.set_default_navigation_timeout(30_000)
-    context.set_default_timeout(1000 * patience)
-    if not web:  # cut off at once rather than waited for, page by page
-        context.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
-
-    def stay_here(route):
-        address = site.base + route.request.url.removeprefix(site.public)
-        route.fulfill(status=302, headers={"Location": address})
-
-    context.route(site.public + "**", stay_here)
+    context.set_default_navigation_timeout(30_000)  # milliseconds
+    context.set_default_timeout(10_000)
+    if not site.is_online:  # cut off at once rather than waited for, page by page
+        context.route("**", lambda route: route.abort())
+    context.route(site.origin + "**", site.answer)
     return context
 
 
@@ -139,5 +90,4 @@ def visit(context, site, name):
 
     page.on("console", note_console)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    response = page.goto(site.base + name)
-    return Visit(site, page, response.status, errors)
+    return Visit(site, page, page.goto(site.base + name).status, errors)

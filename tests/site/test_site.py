@@ -1,16 +1,16 @@
 """The rendered site in a browser. `SITE=folder` looks at a site that is rendered already, in place of rendering one."""
 
 import configparser
+import contextlib
 import os
 import re
-import shutil
 import socket
 from pathlib import Path
 
 import pytest
 from checkout import copy_of, run_python
 from checks import PAGE_CHECKS, SITE_CHECKS
-from serving import NOT_FOUND, Site, new_context, served, visit
+from serving import NOT_FOUND, Site, new_context, visit
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDERED = os.environ.get("SITE")
@@ -27,7 +27,7 @@ def page_of(source):
 def pages():
     """Known before anything is rendered, so that each is a test."""
     if RENDERED:
-        return Site(Path(RENDERED), "", "").pages
+        return Site(Path(RENDERED), "").pages
     notebooks = ROOT / "nbs"
     sources = [path.relative_to(notebooks) for kind in ("ipynb", "qmd") for path in notebooks.rglob(f"*.{kind}")]
     shown = [source for source in sources if not any(part.startswith((".", "_")) for part in source.parts)]
@@ -38,8 +38,6 @@ def pages():
 def rendered(root, tmp_path_factory):
     if RENDERED:
         return Path(RENDERED).resolve()
-    if not shutil.which("quarto"):
-        pytest.skip("Quarto renders the site and is not on the PATH: https://quarto.org/docs/get-started")
     copy = copy_of(root, tmp_path_factory.mktemp("source") / root.name)
     run_python(["-c", "import nbdev.quarto; nbdev.quarto.nbdev_docs()"], copy)
     return copy / "_docs"
@@ -49,33 +47,22 @@ def rendered(root, tmp_path_factory):
 def site(root, rendered):
     settings = configparser.ConfigParser()
     settings.read(root / "settings.ini")
-    with served(rendered, "{doc_host}{doc_baseurl}/".format(**settings["DEFAULT"])) as site:
-        yield site
+    return Site(rendered, "{doc_host}{doc_baseurl}/".format(**settings["DEFAULT"]), is_online())
 
 
-@pytest.fixture(scope="session")
-def web():
-    """Whether there is one. Without, what the pages fetch from elsewhere, such as MathJax, is left out."""
-    try:
+def is_online():
+    """Whether there is a web. Without, what the pages fetch from elsewhere, such as MathJax, is left out."""
+    with contextlib.suppress(OSError):
         socket.create_connection(("cdn.jsdelivr.net", 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture
-def home(site, browser, web):
-    context = new_context(browser, site, web=web)
-    yield visit(context, site, "index.html")
-    context.close()
+        return True
+    return False
 
 
 @pytest.fixture(scope="module")
-def opened(request, site, browser, web):
+def opened(request, site, browser):
     """A page, for all of its tests."""
-    context = new_context(browser, site, web=web)
-    yield visit(context, site, request.param)
-    context.close()
+    with new_context(browser, site) as context:
+        yield visit(context, site, request.param)
 
 
 @pytest.mark.parametrize("opened", pages(), indirect=True)
@@ -85,8 +72,8 @@ def test_page(opened, check):
 
 
 @pytest.mark.parametrize("check", SITE_CHECKS, ids=lambda check: check.__name__)
-def test_site(home, check):
-    check(home)
+def test_site(context, site, check):
+    check(visit(context, site, "index.html"))
 
 
 def test_each_page_was_looked_at(site):
