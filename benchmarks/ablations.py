@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.contenders import BUILDERS, OWN, OWN_JIT, Step, as_tensors, embeddings_and_labels
-from benchmarks.loss import RESULTS, environment, in_turn, write
+from benchmarks.loss import RESULTS, SECONDS, environment, in_turn, write
 
 COLUMNS = ("backend", "trick", "n", "members", "strategy", "with_milliseconds", "without_milliseconds", "ratio")
 MEMBERS = 4  # rows of each class
@@ -129,7 +129,7 @@ def built(backend: str, trick: Trick, functions: Mapping[str, Callable], x: obje
     return (step_replaced if backend == "torch" else step), value  # a traced step keeps its functions
 
 
-def compare(backend: str, trick: Trick, n: int) -> dict:
+def compare(backend: str, trick: Trick, n: int, seconds: float = SECONDS) -> dict:
     """One row of the table."""
     x, y = as_tensors(backend, *embeddings_and_labels(n, 128, MEMBERS), "float32")
     (step, value), (plain_step, plain_value) = (built(backend, trick, which, x, y) for which in (trick.with_it, trick.without))
@@ -137,7 +137,7 @@ def compare(backend: str, trick: Trick, n: int) -> dict:
         np.testing.assert_allclose(value, plain_value, rtol=1e-5, err_msg=f"{trick.name}, n={n}: with and without differ")
     for warm_up in (step, plain_step):
         warm_up(x, y)
-    times = in_turn({"with": lambda: step(x, y), "without": lambda: plain_step(x, y)})
+    times = in_turn({"with": lambda: step(x, y), "without": lambda: plain_step(x, y)}, seconds)
     ratio = statistics.median(b / a for a, b in zip(*times.values(), strict=True))
     milliseconds = (round(statistics.median(times[name]) * 1e3, 3) for name in ("with", "without"))
     figures = backend, trick.name, n, MEMBERS, trick.strategy, *milliseconds, round(ratio, 3)
@@ -150,7 +150,7 @@ def run(backend: str, tiny: bool, folder: Path) -> None:
     for trick in TRICKS:
         for n in (64,) if tiny else trick.sizes:
             with replaced(SMALL_BLOCKS) if tiny else ExitStack():
-                rows.append(compare(backend, trick, n))
+                rows.append(compare(backend, trick, n, *([0.0] if tiny else [])))
             write(folder / f"ablations-{backend}.csv", COLUMNS, rows)
             print(*rows[-1].values(), flush=True)
 

@@ -92,26 +92,26 @@ class Clock(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self.begin
 
 
-def fit_epoch(loss: Callable, jit_compile: bool | str) -> Callable[[], float]:
+def fit_epoch(loss: Callable, jit_compile: bool | str, steps: int) -> Callable[[], float]:
     """A function that fits the small network to random data for an epoch, and returns the milliseconds of a step."""
     model, shape = small()
     model.compile("sgd", loss, jit_compile=jit_compile)
-    rows, clock = FIT_BATCH * FIT_STEPS, Clock()
+    rows, clock = FIT_BATCH * steps, Clock()
     x = np.random.default_rng(0).normal(size=(rows, *shape)).astype("float32")
 
     def epoch() -> float:
         model.fit(x, np.arange(rows) // 4 % 16, batch_size=FIT_BATCH, shuffle=False, verbose=0, callbacks=[clock])
-        return clock.seconds / FIT_STEPS * 1e3
+        return clock.seconds / steps * 1e3
 
     return epoch
 
 
-def run_fit(epochs: int, folder: Path) -> None:
+def run_fit(epochs: int, folder: Path, steps: int = FIT_STEPS) -> None:
     """A step with and without the loss, in turn; as `fit` compiles it, and on TensorFlow without XLA too."""
     backend, rows = keras.backend.backend(), []
     losses = own_loss("cosine", "semi-hard"), lambda y, x: keras.ops.mean(keras.ops.square(x), axis=-1)
     for jit_compile in ("auto", False) if backend == "tensorflow" else ("auto",):
-        fits = [fit_epoch(loss, jit_compile) for loss in losses]
+        fits = [fit_epoch(loss, jit_compile, steps) for loss in losses]
         times = [[fit() for fit in fits] for _ in range(1 + epochs)][1:]  # the first compiles
         medians = map(statistics.median, zip(*((a, b, a - b) for a, b in times), strict=True))
         rows.append(dict(zip(FIT_COLUMNS, (backend, jit_compile, FIT_BATCH, *(round(x, 3) for x in medians)), strict=True)))
@@ -135,10 +135,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
+    parser.add_argument("--tiny", action="store_true", help="two steps of fit alone: does it work?")
     parser.add_argument("--fit", action="store_true", help="the step of fit alone; so on JAX and PyTorch anyway")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the tables")
     arguments = parser.parse_args()
     rounds = 3 if arguments.quick else 9
+    if arguments.tiny:
+        run_fit(1, arguments.output, steps=2)
+        return
     run_fit(rounds, arguments.output)
     if keras.backend.backend() == "tensorflow" and not arguments.fit:
         run(rounds, arguments.output)

@@ -28,9 +28,7 @@ def one_in(number, *axes):
     """The combinations of these axes, of which `make test` runs one in so many, and `make test-every` all.
 
     Where the number has no divisor in common with the lengths of the axes, what runs meets every value of each, in turn.
-    JAX takes a thousandth of a second for each operation of a gradient, and gets one in five.
     """
-    number = max(number, 5) if BACKEND == "jax" else number
     return [
         pytest.param(*case, marks=[] if place % number == 0 else pytest.mark.every)
         for place, case in enumerate(itertools.product(*axes))

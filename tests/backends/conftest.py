@@ -1,6 +1,11 @@
+from collections import Counter
+
 import keras
 import pytest
 from on_backend import WAYS, numbers_in_a_block
+
+# Files whose tests are tables of many cases.
+TABLES = [f"test_{name}" for name in ("distances", "edges", "losses", "metrics", "mining", "regressions", "strategies", "trained")]
 
 
 @pytest.fixture(params=WAYS)
@@ -14,6 +19,24 @@ def way(request, block_size):
 def cut(request, block_size):
     """The same for larger batches: a function that has a batch of n rows cut in two, or not."""
     return lambda n: block_size(numbers_in_a_block(request.param, n))
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is marked so is left out
+def pytest_collection_modifyitems(items):
+    """On JAX one in five of a test's many cases, the others in `make test-every`.
+
+    Without compilation it takes a fiftieth of a second for every operation that it has not yet made for that shape, with it
+    seconds for every case. The tests marked `jit` compile the main cases, as users do.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    seen = Counter()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if item.path.stem in TABLES and not item.get_closest_marker("every") and not item.get_closest_marker("jit"):
+            if seen[test] % 5:
+                item.add_marker(pytest.mark.every)
+            seen[test] += 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -176,6 +176,7 @@ def test_fewer_keys_than_queries_without_the_diagonal(m, way_of_many):
     assert_all_mined(MANY_Y, MANY_X, (MANY_Y[:m], MANY_X[:m]), pairs=PAIRS[1:2], remove_diagonal=True, table=table_of_many("euclidean")[:, :m])
 
 
+@pytest.mark.jit
 @pytest.mark.parametrize("numbers", [None, 70 * (MANY + 20)] if BACKEND != "torch" else [None])  # it takes minutes for blocks
 def test_compiled(numbers, block_size):
     """Several strategies in one function, with a row that is not finite."""
@@ -270,7 +271,8 @@ def test_widths_of_labels(dtype):
     assert_all_mined(Y.astype(dtype), X, pairs=PAIRS[1:2])
     assert_all_mined(Y.astype(dtype), X, (KEY_Y.astype("uint8"), KEY_X), pairs=PAIRS[1:2])
     expected = mine(Y, pairwise("euclidean", X, KEY_X), KEY_Y)
-    assert_mined(mined(Y[:, None].astype(dtype), X, (KEY_Y[:, None], KEY_X), distance="euclidean"), expected)
+    columns = Y[:, None].astype(dtype), KEY_Y[:, None].astype("uint8")
+    assert_mined(mined(columns[0], X, (columns[1], KEY_X), distance="euclidean"), expected)
 
 
 def test_uint32_and_int32_labels_are_compared_as_numbers(way):

@@ -56,7 +56,7 @@ def tables(root, tmp_path_factory):
     there = tmp_path_factory.mktemp("tables")
     programs = [
         ["benchmarks.ablations", "--backend", backend, "--tiny", "--output", str(there)],
-        ["benchmarks.training", "--fit", "--quick", "--output", str(there)],
+        ["benchmarks.training", "--tiny", "--output", str(there)],
         *([["benchmarks.gpu", "--tiny", "--output", str(there)]] if has_torch else []),
     ]
     run_python(["-c", PROGRAMS.format(programs=programs)], root, KERAS_BACKEND=backend)
