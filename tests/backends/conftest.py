@@ -23,7 +23,7 @@ def cut(request, block_size):
 
 @pytest.hookimpl(tryfirst=True)  # before what is marked so is left out
 def pytest_collection_modifyitems(items):
-    """On JAX one in five of a test's many cases, the others in `make test-every`.
+    """On JAX one in seven of a test's many cases, the others in `make test-every`.
 
     Without compilation it takes a fiftieth of a second for every operation that it has not yet made for that shape, with it
     seconds for every case. The tests marked `jit` compile the main cases, as users do.
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         test = item.nodeid.partition("[")[0]
         if item.path.stem in TABLES and not item.get_closest_marker("every") and not item.get_closest_marker("jit"):
-            if seen[test] % 5:
+            if seen[test] % 7:
                 item.add_marker(pytest.mark.every)
             seen[test] += 1
 

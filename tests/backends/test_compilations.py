@@ -21,8 +21,9 @@ X = np.random.default_rng(0).normal(size=(N, 4)).astype("float32")
 LABELS = np.arange(N, dtype="int32") % 3
 MAPS = Path("/proc/self/maps")  # how many pieces of memory the process has: each program of JAX's is one or more
 
-# Each pair of strategies in blocks of 100 numbers, and two of them as one table.
-CALLED = [(*pair, 100) for pair in STRATEGIES] + [("hard", "semi-hard", None), ("all", "all", None)]
+# Two pairs of strategies as one table, and each in blocks of 100 numbers.
+QUICK = [("hard", "semi-hard", None), ("all", "all", None), ("hard", "semi-hard", 100), ("all", "semi-hard", 100)]
+CALLED = QUICK + [pytest.param(*pair, 100, marks=pytest.mark.every) for pair in STRATEGIES if (*pair, 100) not in QUICK]
 
 on_jax = only("jax", "programs outside a graph")
 on_tensorflow = only("tensorflow", "graphs")

@@ -142,7 +142,7 @@ def trained(policy):
 
 
 @pytest.mark.jit
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.every)])
 @pytest.mark.xdist_group("precision")  # where the cache is
 def test_half_precision_learns_as_single_does(policy):
     (losses, half), (in_single, single) = trained(policy), trained("float32")
