@@ -5,7 +5,9 @@ import pytest
 from on_backend import WAYS, numbers_in_a_block
 
 # Files whose tests are tables of many cases.
-TABLES = [f"test_{name}" for name in ("distances", "edges", "losses", "metrics", "mining", "regressions", "strategies", "trained")]
+TABLES = [f"test_{name}" for name in (
+    "distances", "distribution", "edges", "keras", "losses", "metrics", "mining", "regressions", "strategies", "trained"
+)]  # fmt: skip
 
 
 @pytest.fixture(params=WAYS)
@@ -23,7 +25,7 @@ def cut(request, block_size):
 
 @pytest.hookimpl(tryfirst=True)  # before what is marked so is left out
 def pytest_collection_modifyitems(items):
-    """On JAX one in seven of a test's many cases, the others in `make test-every`.
+    """On JAX one in thirteen of a test's many cases, the others in `make test-every`.
 
     Without compilation it takes a fiftieth of a second for every operation that it has not yet made for that shape, with it
     seconds for every case. The tests marked `jit` compile the main cases, as users do.
@@ -34,7 +36,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         test = item.nodeid.partition("[")[0]
         if item.path.stem in TABLES and not item.get_closest_marker("every") and not item.get_closest_marker("jit"):
-            if seen[test] % 7:
+            if seen[test] % 13:
                 item.add_marker(pytest.mark.every)
             seen[test] += 1
 

@@ -67,6 +67,7 @@ def on_one_device(name, pooled=False):
     return float(loss(labels, EMBEDDINGS, weights)), grad(lambda x: loss(labels, x, weights), EMBEDDINGS)
 
 
+@pytest.mark.jit
 @pytest.mark.parametrize("script, name", [(script, name) for script in SCRIPTS for name in SCRIPTS[script]])
 def test_loss_and_gradient_are_those_of_one_device(script, name, results):
     computed, (loss, gradient) = results(script)[name], on_one_device(name)

@@ -64,12 +64,7 @@ for average in ("triplets", "active"):
 CASES["all/semi-hard, triplets"] = Case(*FEWER, mining("all", "semi-hard", average="triplets"))
 
 # For where each case is compiled, and takes seconds.
-SHORT = [
-    "hard/semi-hard, sum",
-    "hard/semi-hard, mean_with_sample_weight, weighted",
-    "hard/hard, no rows on one",
-    "all/all, active",
-]
+SHORT = ["hard/semi-hard, mean_with_sample_weight, weighted", "hard/hard, no rows on one", "all/all, active"]
 
 
 def trained(n, batch_size, pooled):

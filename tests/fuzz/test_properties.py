@@ -75,7 +75,7 @@ def expected_of(batch, loss, found=None):
     return between, lambda weights: rounding.gradient_between(loss, pairs, triplets, *chosen, weights, eps)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=[pytest.mark.every] if BACKEND == "jax" else [])])
 @given(data=st.data(), loss=losses())
 @times(4)
 def test_equals_the_loops(dtype, data, loss):
