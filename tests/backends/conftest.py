@@ -4,6 +4,10 @@ import keras
 import pytest
 from on_backend import WAYS, numbers_in_a_block
 
+# From the simple to the special, so that the first test that fails says the most.
+ORDER = [f"test_{name}" for name in (
+    "distances", "semantics", "mining", "strategies", "losses", "metrics", "samplers", "layers", "keras", "distribution"
+)]  # fmt: skip
 # Files whose tests are tables of many cases.
 TABLES = [f"test_{name}" for name in (
     "distances", "distribution", "edges", "keras", "losses", "metrics", "mining", "regressions", "strategies", "trained"
@@ -25,11 +29,12 @@ def cut(request, block_size):
 
 @pytest.hookimpl(tryfirst=True)  # before what is marked so is left out
 def pytest_collection_modifyitems(items):
-    """On JAX one in thirteen of a test's many cases, the others in `make test-every`.
+    """Simple files first; and on JAX one in thirteen of a test's many cases, the others in `make test-every`.
 
     Without compilation it takes a fiftieth of a second for every operation that it has not yet made for that shape, with it
     seconds for every case. The tests marked `jit` compile the main cases, as users do.
     """
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
     if keras.backend.backend() != "jax":
         return
     seen = Counter()

@@ -72,8 +72,9 @@ def on_one_device(name, pooled=False):
 def test_loss_and_gradient_are_those_of_one_device(script, name, results):
     computed, (loss, gradient) = results(script)[name], on_one_device(name)
     scale = max(1.0, np.abs(gradient).max())
-    np.testing.assert_allclose(computed["loss"], loss, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(computed["gradient"], gradient, rtol=0, atol=1e-6 * scale)
+    of_all = f"of {len(CASES[name].sizes)} replicas, beside that of one device"
+    np.testing.assert_allclose(computed["loss"], loss, rtol=1e-6, atol=1e-6, err_msg=f"loss {of_all}: {computed['loss'] / (loss or 1):.3f} times")
+    np.testing.assert_allclose(computed["gradient"], gradient, rtol=0, atol=1e-6 * scale, err_msg=f"gradient {of_all}")
     if "stepped" in computed:
         np.testing.assert_allclose(computed["stepped"], EMBEDDINGS - gradient, rtol=0, atol=2e-6 * scale)
 

@@ -100,18 +100,18 @@ def test_a_training_step_without_a_triplet_changes_nothing(positive, negative, w
 # Points that coincide.
 
 
-POINTS = [(0.0, "anchors", False), (1.0, "triplets", True), (0.3, "active", False)]
+POINTS = {"hinge, at 0": (0.0, "anchors", False), "soft, at 1": (1.0, "triplets", True), "hinge, at 0.3, active": (0.3, "active", False)}
 
 
 @pytest.mark.parametrize("of, point, way", one_in(5, BOTH, POINTS, WAYS), ids=str)
 def test_a_collapsed_batch_sits_at_the_margin(of, point, way, block_size):
     """All points the same: the margin, or log 2; and a gradient of 0, where the distance has no slope or no kink there."""
-    (distance, positive, negative), (value, average, soft) = of, point
+    (distance, positive, negative), (value, average, soft) = of, POINTS[point]
     labels, x = np.array([0, 0, 0, 1, 1, 2]), np.full((6, 3), value, "float32")
     block_size(numbers_in_a_block(way, 5))
     loss = tl.TripletLoss(distance, positive, negative, soft, average=average)
     found, gradient = values_and_grad(lambda x: loss(labels, x), x)
-    assert found == pytest.approx(np.log(2) if soft else 1, abs=1e-5)
+    assert found == pytest.approx(np.log(2) if soft else 1, abs=1e-5), "the mean loss"
     # At the kinks of the manhattan distance each slope from -1 to 1 is right.
     np.testing.assert_allclose(gradient, 0, atol=1 if distance in ("inner_product", "manhattan") else 1e-6)
 
@@ -135,9 +135,10 @@ def test_ties(pair, size, way, block_size):
         lambda x: tl.triplet_loss(labels, x, distance="squared_euclidean", soft_margin=True, **strategies(positive, negative)), x
     )
     names = {"positive": positive, "negative": negative, "soft_margin": True}
-    np.testing.assert_allclose(found, triplet_losses(labels, x, name="squared_euclidean", **names)[0], rtol=2e-4, atol=1e-5)
+    expected = triplet_losses(labels, x, name="squared_euclidean", **names)[0]
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg="losses, which tell nothing of ties")
     by_query, by_key = loss_gradients(labels, pairwise("squared_euclidean", x, x), squared_gradients(n), **names)
-    np.testing.assert_allclose(gradient, by_query + by_key, rtol=2e-4, atol=1e-4)
+    np.testing.assert_allclose(gradient, by_query + by_key, rtol=2e-4, atol=1e-4, err_msg="gradients: the triplets are others")
 
 
 @functools.cache

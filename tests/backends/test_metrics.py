@@ -57,7 +57,7 @@ def test_retrieval_against_loops(name, own, way):
     names = [f"{m}_at_{n}" for m in ("recall", "precision") for n in K] + ["r_precision", "map_at_r", "queries_without_match"]
     assert list(found) == names
     expected = retrieval_by_loops(table, y if own else query_labels, y, K, own)
-    np.testing.assert_allclose(list(found.values()), expected, atol=1e-6)
+    assert found == pytest.approx(dict(zip(names, expected, strict=True)), abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -86,6 +86,12 @@ def test_nothing_to_search(n):
     found = retrieval_metrics(np.ones((n, 2)), np.zeros(n, "int64"))
     assert found["queries_without_match"] == n
     assert np.isnan(found["recall_at_1"])
+    assert tl.metrics.nearest_keys(np.ones((n, 2)), 3).shape == (n, 0)
+
+
+def test_progress_counts_queries(capsys):
+    retrieval_metrics(np.eye(5), np.arange(5) % 2, progress=True)
+    assert "5/5" in capsys.readouterr().out
 
 
 # Statistics of a loss's triplets.

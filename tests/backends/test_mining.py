@@ -46,7 +46,7 @@ def assert_mined(computed, expected, but=None):
     np.testing.assert_array_equal(valid, [t is not None for t in expected])
     found = [(int(p), int(n)) if v else None for p, n, v in zip(positive, negative, valid, strict=True)]
     differ = [(i, *pair) for i, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1] and i != but]
-    assert not differ, f"query, found, expected: {differ}"
+    assert not differ, f"(query, (positive, negative) found, expected): {differ}"
 
 
 def assert_all_mined(labels, x, keys=None, distance="euclidean", pairs=PAIRS, remove_diagonal=None, but=None, table=None):

@@ -10,7 +10,7 @@ from reference import DISTANCES, mean_loss
 import tripletloss as tl
 from tripletloss.distribution import set_block_size
 from tripletloss.metrics import RetrievalCallback, TripletMetrics, retrieval_metrics
-from tripletloss.samplers import PKBatches
+from tripletloss.samplers import EpochShuffler, PKBatches
 
 X = np.random.default_rng(5).normal(size=(6, 3)).astype("float32")
 Y = np.array([0, 0, 1, 1, 2, 2])
@@ -167,6 +167,7 @@ def in_margins(**settings):
     ("both margins", in_margins(soft_margin=True, margin=0.5), ["margin", "soft_margin", "0.5"]),
     ("soft and none", in_margins(soft_margin=True, margin=None), ["margin", "None"]),
     ("string", in_margins(margin="big"), ["margin", "big"]),
+    ("a list as margin", in_margins(margin=[1.0]), ["margin", "[1.0]"]),
     ("reduction", in_losses(reduction="average")[:1], ["reduction"]),
     ("no bool", in_losses(gather_across_devices="yes")[:1], ["gather_across_devices", "'yes'", "True or False"]),
 )
@@ -207,6 +208,7 @@ OTHERS = [
     ("queries without labels", [retrieval_metrics, ONES, [0, 0, 1], 1, np.ones((2, 2))], ["query_labels must be given together"]),
     ("distance of a search", [retrieval_metrics, ONES, [0, 0, 1], 1, None, None, "cosin"], ["Did you mean 'cosine'"]),
     ("labels beyond int64", [retrieval_metrics, ONES[:2], np.array([1, 2**63], "uint64")], ["must fit into int64"]),
+    ("a metric of another loss", [TripletMetrics, keras.losses.MeanSquaredError()], ["loss must be a TripletLoss"]),
     ("a weighted metric", [TripletMetrics(tl.TripletLoss()).update_state, Y, X, np.ones(6)], ["not weighted_metrics"]),
     ("examples that come once", [watch, iter([])], ["again and again"]),
     ("no examples", [watch, []], ["without any"]),
@@ -215,6 +217,8 @@ OTHERS = [
     ("a single example of each class", [PKBatches, X, Y, 3, 1], ["examples_per_class", "1"]),
     ("a single class", [PKBatches, X, Y, 1, 2], ["classes_per_batch", "1"]),
     ("more labels than examples", [PKBatches, X[:-1], Y, 3, 2], ["5", "6"]),
+    ("nothing to draw from", [EpochShuffler, [], None], ["items must hold at least one"]),
+    ("a layer without units", [tl.layers.L2Embedding, 0], ["units", "0", "None"]),
     ("float labels of batches", [PKBatches, X, Y.astype("float32"), 3, 2], ["y", "float32"]),
     ("one-hot labels of batches", [PKBatches, X, np.eye(6, dtype=int), 3, 2], ["y", "(6, 6)"]),
     *((f"blocks of {x!r}", [set_block_size, x], ["numbers must be an integer of at least 1; received"]) for x in (0, -1, 1.5, True, "7")),

@@ -100,8 +100,9 @@ def test_equals_the_loops(name, positive, negative, size, way, soft, average, bl
     table, of_distances = known(BATCHES[size], name)
     settings |= {"positive": positive, "negative": negative}
     expected, _ = triplet_losses(labels, x, name=BOTH[name][1], **settings)
-    np.testing.assert_allclose(values, weights * expected, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(gradient, sum(loss_gradients(labels, table, of_distances, weights=weights, **settings)), atol=1e-6)
+    np.testing.assert_allclose(values, weights * expected, rtol=1e-9, atol=1e-11, err_msg="losses of the anchors")
+    expected = sum(loss_gradients(labels, table, of_distances, weights=weights, **settings))
+    np.testing.assert_allclose(gradient, expected, atol=1e-6, err_msg="the gradient, where the losses are right")
 
 
 @pytest.mark.parametrize("pair, place", one_in(1, STRATEGIES, [PLACES[0], PLACES[-1]]), ids=str)

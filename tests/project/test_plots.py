@@ -573,6 +573,11 @@ def test_any_number_of_epochs(epochs):
     assert title(ax).startswith("loss 1 after one epoch" if epochs == 1 else "loss 1 → 0.1")
 
 
+def test_without_a_quality_the_lowest_validation_loss_is_named():
+    ax = plots.plot_history({"loss": [3.0, 2, 1], "val_loss": [3.0, 2.5, 2.75]}, ax=plain())
+    assert title(ax) == "loss 3 → 1, val_loss lowest 2.5 in epoch 2"
+
+
 @pytest.mark.parametrize("losses, finding", [
     ([math.nan] * 3, "loss is not finite in 3 of 3 epochs, first in epoch 1"),
     ([1, math.nan, math.inf], "loss is not finite in 2 of 3 epochs, first in epoch 2"),
