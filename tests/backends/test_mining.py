@@ -275,6 +275,13 @@ def test_widths_of_labels(dtype):
     assert_mined(mined(columns[0], X, (columns[1], KEY_X), distance="euclidean"), expected)
 
 
+def test_under_snr_a_constant_query_is_as_far_from_all_keys(way):
+    """0: it takes the first, of positives as of negatives."""
+    x = X.copy()
+    x[[2, 5]] = [[1.5] * 3, [0] * 3]
+    assert_all_mined(Y, x, distance="snr")
+
+
 def test_uint32_and_int32_labels_are_compared_as_numbers(way):
     queries, keys = np.array([2**32 - 1, 5, 5], "uint32"), np.array([-1, 5, 6], "int32")
     if BACKEND == "jax":  # 32 bits hold the one or the other
