@@ -246,7 +246,7 @@ def caught_by(mutation, tests=None):
     every = (file.relative_to(ROOT) for name in ("backends", "fuzz") for file in (ROOT / "tests" / name).glob("test_*.py"))
     order = {f"test_{name}": place for place, name in enumerate((module, *NEAREST.get(module, ())))}
     tests = tests or list(map(str, sorted(every, key=lambda file: (order.get(file.stem, 9), file))))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tripletloss-broken-") as folder:
         there = Path(folder)
         for name in ("tripletloss", "tests"):
             shutil.copytree(ROOT / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))

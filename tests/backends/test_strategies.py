@@ -192,7 +192,7 @@ def test_compiled(positive, negative, size, numbers, block_size):
 
 @only("tensorflow", "traces a function without knowing the batch size")
 @pytest.mark.parametrize("positive, negative", OF_EACH_KIND)
-@pytest.mark.parametrize("numbers", [None, 600])  # in a block; with 600 only the largest batch is cut
+@pytest.mark.parametrize("numbers", [pytest.param(None, marks=pytest.mark.every), 600])  # in a block; with 600 the largest is cut
 def test_unknown_batch_size(numbers, positive, negative, block_size):
     """One trace for batches of all sizes, those without a row among them; labels as a column, as Keras hands them on."""
     import tensorflow as tf
