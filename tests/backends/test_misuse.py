@@ -221,6 +221,7 @@ OTHERS = [
     ("a layer without units", [tl.layers.L2Embedding, 0], ["units", "0", "None"]),
     ("float labels of batches", [PKBatches, X, Y.astype("float32"), 3, 2], ["y", "float32"]),
     ("one-hot labels of batches", [PKBatches, X, np.eye(6, dtype=int), 3, 2], ["y", "(6, 6)"]),
+    ("blocks of 8 GB", [set_block_size, 2**31], ["numbers must be below 2^31; received 2147483648"]),
     *((f"blocks of {x!r}", [set_block_size, x], ["numbers must be an integer of at least 1; received"]) for x in (0, -1, 1.5, True, "7")),
 ]
 if BACKEND == "jax":  # compiled, `fit` would hand the loss what is left of them, and the loss could not tell

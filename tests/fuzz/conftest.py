@@ -1,5 +1,7 @@
 """Two profiles: "quick", the same at every run, for `make test`; and "long", for `make fuzz`, which draws anew each time."""
 
+import gc
+
 import keras
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,4 +20,8 @@ settings.load_profile("quick")
 
 @pytest.fixture(scope="session", autouse=True)
 def kept(kept_compilations):
-    """Every test compiles only what none has compiled before."""
+    """Every test compiles only what none has compiled before.
+
+    Hypothesis collects garbage when it begins: all graphs of the tests before it would be searched, for half a minute.
+    """
+    gc.freeze()

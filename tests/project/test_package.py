@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from checkout import run_python
 
@@ -177,6 +178,25 @@ def test_demo_names_a_folder_without_classes(tmp_path, capsys, content):
     with pytest.raises(SystemExit, match="2"):  # with a message and without a traceback
         module_of("demo").main(["--images", str(folder)])
     assert str(folder) in capsys.readouterr().err
+
+
+def test_demo_learns_what_is_in_the_folders(tmp_path, capsys):
+    """Two classes, dark and light, and a file that is no image."""
+    generator = np.random.default_rng(0)
+    for name, brightness in (("dark", 60), ("light", 190)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(8):
+            image = generator.normal(brightness, 20, (12, 12, 3))
+            keras.utils.save_img(tmp_path / "images" / name / f"{number}.png", image, scale=False)
+    (tmp_path / "images" / "dark" / "broken.png").write_text("no image")
+    picture, network = tmp_path / "new" / "result.png", tmp_path / "new" / "network.keras"
+    options = ["--image-size", "12", "--epochs", "1", "--examples", "2", "--output", str(picture), "--save", str(network)]
+    module_of("demo").main(["--images", str(tmp_path / "images"), *options])
+    said = capsys.readouterr()
+    assert "broken.png" in said.err and "class 1: light, 6 images to train on, 2 held out" in said.out
+    assert re.search(r"trained network +1\.000", said.out)
+    assert picture.stat().st_size > 10_000
+    assert keras.saving.load_model(network).predict(np.zeros((1, 12, 12, 3), "uint8"), verbose=0).shape == (1, 32)
 
 
 # What a user sees.

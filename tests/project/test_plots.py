@@ -576,6 +576,7 @@ def test_any_number_of_epochs(epochs):
 def test_without_a_quality_the_lowest_validation_loss_is_named():
     ax = plots.plot_history({"loss": [3.0, 2, 1], "val_loss": [3.0, 2.5, 2.75]}, ax=plain())
     assert title(ax) == "loss 3 → 1, val_loss lowest 2.5 in epoch 2"
+    assert title(plots.plot_history({"loss": [3.0, 2, 1]}, ax=plain())) == "loss 3 → 1"
 
 
 @pytest.mark.parametrize("losses, finding", [
