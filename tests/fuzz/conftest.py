@@ -13,7 +13,7 @@ COMMON = {
     # Drawing rows is cheap, but one call of an eager backend is not.
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 }
-settings.register_profile("quick", derandomize=True, max_examples={"torch": 20, "tensorflow": 8, "jax": 1}[keras.backend.backend()], **COMMON)
+settings.register_profile("quick", derandomize=True, max_examples={"torch": 20, "tensorflow": 6, "jax": 1}[keras.backend.backend()], **COMMON)
 settings.register_profile("long", max_examples=200, **COMMON)
 settings.load_profile("quick")
 
