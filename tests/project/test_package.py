@@ -180,6 +180,24 @@ def test_demo_names_a_folder_without_classes(tmp_path, capsys, content):
     assert str(folder) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--epochs", "0"], "must be at least 1; received 0"),
+        (["--output", "result.txt"], "must end in .png or .jpg or .pdf or .svg; received result.txt"),
+        (["--images", "."], "at least 4 images in 2 of its classes"),
+    ],
+)
+def test_demo_says_what_is_wrong(tmp_path, monkeypatch, capsys, options, words):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        keras.utils.save_img(tmp_path / name / "only.png", np.zeros((8, 8, 3)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        module_of("demo").main(options)
+    assert words in capsys.readouterr().err
+
+
 def test_demo_learns_what_is_in_the_folders(tmp_path, capsys):
     """Two classes, dark and light, and a file that is no image."""
     generator = np.random.default_rng(0)
@@ -189,11 +207,12 @@ def test_demo_learns_what_is_in_the_folders(tmp_path, capsys):
             image = generator.normal(brightness, 20, (12, 12, 3))
             keras.utils.save_img(tmp_path / "images" / name / f"{number}.png", image, scale=False)
     (tmp_path / "images" / "dark" / "broken.png").write_text("no image")
+    (tmp_path / "images" / "dark" / ".hidden.png").write_text("no image")
     picture, network = tmp_path / "new" / "result.png", tmp_path / "new" / "network.keras"
     options = ["--image-size", "12", "--epochs", "1", "--examples", "2", "--output", str(picture), "--save", str(network)]
     module_of("demo").main(["--images", str(tmp_path / "images"), *options])
     said = capsys.readouterr()
-    assert "broken.png" in said.err and "class 1: light, 6 images to train on, 2 held out" in said.out
+    assert "broken.png" in said.err and ".hidden" not in said.err and "class 1: light, 6 images to train on, 2 held out" in said.out
     assert re.search(r"trained network +1\.000", said.out)
     assert picture.stat().st_size > 10_000
     assert keras.saving.load_model(network).predict(np.zeros((1, 12, 12, 3), "uint8"), verbose=0).shape == (1, 32)
