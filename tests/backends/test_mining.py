@@ -239,6 +239,13 @@ def test_a_non_finite_row_is_chosen_last(distance, bad, way):
         np.testing.assert_array_equal(chosen, good[np.array(mine(y[good], table, positive=positive, negative=negative))])
 
 
+def test_a_product_that_overflows_is_far(way):
+    """Of the two positives one is farther away, by 2e40, than a float can say, and its product with the query infinity less itself."""
+    x = np.array([[1e20, 1e20], [1e20, -1e20], [1, 0], [-1, 0], [-2, 0]], "float32")
+    positive, negative, _ = mined(np.array([0, 0, 0, 1, 1]), x, distance="inner_product", **strategies("hard", "hard"))
+    assert (positive[0], negative[0]) == (1, 3)
+
+
 def test_a_non_finite_row_is_chosen_where_there_is_no_other(way):
     positive, negative, valid = mined(np.array([0, 0, 1]), np.array([[0.0], [np.nan], [2.0]], "float32"), distance="euclidean")
     assert (positive[0], negative[0], *valid) == (1, 2, True, True, False)
