@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['tensorflow_replicas', 'torch_replicas', 'replicas', 'to_sendable_dtype', 'tensorflow_gather', 'torch_sum',
            'torch_gather', 'gather', 'all_reduce_sum', 'mean_scale', 'sum_scale', 'is_shape_probe', 'on_accelerator',
-           'block_size', 'set_block_size', 'as_written', 'compiled_once', 'segment_sum']
+           'block_size', 'set_block_size', 'as_written', 'compiled_once', 'segment_sum', 'tensorflow_remat', 'remat',
+           'scan']
 
 # %% ../nbs/07_distribution.ipynb #466eb733
 import functools
@@ -273,6 +274,54 @@ def segment_sum(
     if keras.backend.backend() != "torch":
         return ops.segment_sum(values, segment_ids, num_segments=num_segments)
     return values.new_zeros(num_segments).index_add(0, segment_ids, values)
+
+# %% ../nbs/07_distribution.ipynb #c4c4e002
+def tensorflow_remat(fn: Callable) -> Callable:
+    """`remat` on TensorFlow: only results that are floats have a gradient."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def run(*tensors: Tensor) -> tuple[Any, Callable]:
+        def run_again(*gradients: Tensor) -> list[Tensor | None]:
+            with tf.GradientTape() as tape:
+                tape.watch([x for x in tensors if x.dtype.is_floating])
+                results = tf.nest.flatten(fn(*tensors))
+            pairs = [(x, gradient) for x, gradient in zip(results, gradients, strict=True) if x.dtype.is_floating]
+            return tape.gradient([x for x, _ in pairs], list(tensors), [gradient for _, gradient in pairs])
+
+        return fn(*tensors), run_again
+
+    return run
+
+
+def remat(
+    fn: Callable,  # of tensors, without side effects, to a structure of tensors
+) -> Callable:  # of the same tensors, with the same results
+    """`fn`, of which nothing is kept for the gradient but its arguments: it runs again on the way back."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return tensorflow_remat(fn)
+    if backend == "torch":
+        from torch.utils.checkpoint import checkpoint
+
+        return functools.partial(checkpoint, fn, use_reentrant=False, early_stop=False)
+    return keras.remat(fn)
+
+# %% ../nbs/07_distribution.ipynb #c4c4e006
+def scan(
+    step: Callable,  # (state, piece) -> (state, outputs)
+    state: list[Tensor],  # before the first piece
+    pieces: Any,  # structure of tensors (p, ...), p pieces of each
+    like: Any,  # structure of tensors with the shapes and dtypes of one piece's outputs
+) -> tuple[list[Tensor], Any]:  # the state after the last piece, and the outputs (p, ...) of all
+    """`step` for one piece after the other, never for several at once."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.scan(step, state, pieces)
+    import tensorflow as tf
+
+    before = state, tf.nest.map_structure(tf.zeros_like, like)
+    states, outputs = tf.scan(lambda last, piece: step(last[0], piece), pieces, before, parallel_iterations=1)
+    return [tf.concat([first[None], others], axis=0)[-1] for first, others in zip(state, states, strict=True)], outputs
 
 # %% ../nbs/07_distribution.ipynb #cd7df706
 __all__ = ["block_size", "gather", "replicas", "set_block_size"]  # what the reference lists; the rest may change

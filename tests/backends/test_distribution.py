@@ -90,9 +90,10 @@ def test_the_argument_changes_nothing_on_one_device(name):
 
 # Keras's fit does not share a batch among processes on PyTorch.
 @pytest.mark.jit
-@pytest.mark.parametrize("n", {"tensorflow": [16, 19], "jax": [16], "torch": []}[BACKEND])
-def test_fit(n, results):
-    several, one = results(next(iter(SCRIPTS)))[f"fit {n}"], trained(n, 8, pooled=False)
+@pytest.mark.parametrize("name", {"tensorflow": ["16", "19", "16 in pieces"], "jax": ["16", "16 in pieces"], "torch": []}[BACKEND])
+def test_fit(name, results):
+    n = int(name[:2])
+    several, one = results(next(iter(SCRIPTS)))[f"fit {name}"], trained(n, 8, pooled=False)
     for weights, expected in zip(several["weights"], one["weights"], strict=True):
         np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-6)
     if n == 16:  # Keras weights what it reports by rows, which is only right where all replicas hold as many
@@ -109,6 +110,15 @@ def test_integer_labels_are_never_taken_for_a_question_about_shapes(results):
 def test_embeddings_lay_on_two_devices(results):
     where = results("jax_devices")["devices"]
     assert where and set(where) == {2}
+
+
+@only("torch", "a training step for each process")
+def test_a_step_in_pieces(results):
+    """`GradientCache` under DistributedDataParallel, which hooks into the way back."""
+    name = "hard/semi-hard, mean_with_sample_weight, weighted"
+    found, (loss, gradient) = results("torch_workers")[f"{name}, in pieces"], on_one_device(name)
+    assert found["loss"] == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(found["gradient"], gradient, rtol=0, atol=1e-6)
 
 
 @only("torch", "rows that this package sends by itself")

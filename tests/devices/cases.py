@@ -67,12 +67,13 @@ CASES["all/semi-hard, triplets"] = Case(*FEWER, mining("all", "semi-hard", avera
 SHORT = ["hard/semi-hard, mean_with_sample_weight, weighted", "hard/hard, no rows on one", "all/all, active"]
 
 
-def trained(n, batch_size, pooled):
-    """The weights after an epoch of `fit` on n rows, and the loss that it reports."""
+def trained(n, batch_size, pooled, pieces=None):
+    """The weights after an epoch of `fit` on n rows, perhaps in pieces of so many, and the loss that it reports."""
     keras.utils.set_random_seed(0)
     generator = np.random.default_rng(5)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     loss = tl.TripletLoss("euclidean", "hard", "hard", gather_across_devices=pooled)
+    model = tl.training.GradientCache(model, pieces) if pieces else model
     model.compile(keras.optimizers.SGD(0.02), loss)
     x, labels = generator.normal(size=(n, 4)).astype("float32"), generator.integers(0, 4, n)
     history = model.fit(x, labels, batch_size=batch_size, shuffle=False, verbose=0)

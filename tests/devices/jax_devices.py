@@ -36,4 +36,5 @@ def run(case):
 
 
 results = {name: run(CASES[name]) for name in SHORT}
-write({**results, "fit 16": trained(16, 8, pooled=True), "devices": where})
+fits = {"fit 16": trained(16, 8, pooled=True), "fit 16 in pieces": trained(16, 8, pooled=True, pieces=4)}
+write({**results, **fits, "devices": where})

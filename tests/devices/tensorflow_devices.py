@@ -44,6 +44,7 @@ results = {name: run(case) for name, case in CASES.items()}
 with TWO.scope():
     for n in (16, 19):  # batches of 8 are cut into 4 + 4 rows, the last of 19 into 2 + 1
         results[f"fit {n}"] = trained(n, 8, pooled=True)
+    results["fit 16 in pieces"] = trained(16, 8, pooled=True, pieces=3)  # of 4 rows a device, 1 + 3
     # A graph where one piece of code runs for all replicas looks like Keras asking for shapes, but wants a number.
     summed = tf.function(tl.TripletLoss("euclidean", "hard", "hard", reduction="sum"))
     results["below the scope"] = float(summed(tf.constant(CYCLE), tf.constant(EMBEDDINGS)))

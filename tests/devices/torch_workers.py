@@ -15,17 +15,19 @@ from torch import distributed  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from tripletloss.distribution import gather  # noqa: E402
+from tripletloss.training import GradientCache  # noqa: E402
 
 torch.set_num_threads(1)
 timeout = datetime.timedelta(seconds=30)
 distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size, timeout=timeout)
 
 
-def run(case):
+def run(case, pieces=None):
     """The mean of the processes' losses, and the gradient that DistributedDataParallel leaves on each."""
     inputs, labels, weights = (None if x is None else torch.tensor(x) for x in case.inputs(rank))
     model = keras.Sequential([keras.Input((N,)), keras.layers.Dense(3, use_bias=False)])
     model.set_weights([EMBEDDINGS])
+    model = GradientCache(model, pieces) if pieces else model
     parallel = DistributedDataParallel(model)  # has to be there as long as the gradient is not
     share = case.make_loss(pooled=True)(labels, parallel(inputs), weights)
     share.backward()
@@ -42,6 +44,8 @@ def gathered(dtype):
 
 
 results = {name: run(case) for name, case in CASES.items() if len(case.sizes) == world_size}
+name = "hard/semi-hard, mean_with_sample_weight, weighted"
+results[f"{name}, in pieces"] = run(CASES[name], pieces=3)
 for dtype in ("int8", "int16", "int32", "int64", "uint64", "float16", "bfloat16", "float64"):
     results[f"gathered {dtype}"] = gathered(dtype)
 distributed.destroy_process_group()
