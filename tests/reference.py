@@ -143,6 +143,31 @@ def triplet_losses(
     return sums * factors(losses, average), np.array([bool(of_query) for of_query in losses], dtype=bool)
 
 
+def dataset_triplets(
+    labels, table, count, name=None, range_min=0, range_max=100, absolute_margin=None, relative_margin=None,
+    positive_mining_strategy="hard", among=None,
+):  # fmt: skip
+    """Triplets (anchor, positive, negative) of a whole data set: the nearest of the negatives that ranks and margins leave.
+
+    Distances are those of the table, of which `name` tells whether it has a similarity; `among` says which keys an anchor may have.
+    """
+    triplets = []
+    for i, label in enumerate(labels):
+        row = [float(x) for x in table[i]]
+        positives = [j for j, other in enumerate(labels) if other == label and j != i]
+        negatives = [j for j, other in enumerate(labels) if other != label and (among is None or among[i][j])]
+        if not positives:
+            continue
+        p = (max if positive_mining_strategy == "hard" else min)(positives, key=lambda j: row[j])
+        least = -math.inf if absolute_margin is None else row[p] + absolute_margin
+        if relative_margin is not None:
+            similarity = 1 - row[p] if name == "cosine" else row[p]
+            least = max(least, row[p] + relative_margin * abs(similarity))
+        ranked = sorted(negatives, key=lambda j: row[j])[range_min:range_max]
+        triplets += [(i, p, n) for n in [j for j in ranked if row[j] >= least][:count]]
+    return triplets
+
+
 def mean_loss(*arguments, **keywords):
     """The mean over the valid queries, 0 where there is none."""
     losses, valid = triplet_losses(*arguments, **keywords)

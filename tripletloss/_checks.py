@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Tensor', 'unknown_name', 'check_name', 'as_dense', 'as_embeddings', 'as_embedding_pair', 'as_labels',
-           'check_nothing_lost', 'check_labels', 'one_label_dtype', 'check_together', 'check_lengths', 'check_bool',
-           'check_margin', 'check_count', 'as_sample_weight', 'check_no_mask']
+           'check_nothing_lost', 'check_labels', 'one_label_dtype', 'check_together', 'check_lengths', 'as_rows',
+           'as_labelled_rows', 'check_bool', 'check_number', 'check_margin', 'check_count', 'as_sample_weight',
+           'check_no_mask']
 
 # %% ../nbs/engine/checks.ipynb #e438aac1
 import difflib
@@ -187,12 +188,52 @@ def check_lengths(labels: Tensor, embeddings: Tensor, names: tuple[str, str]) ->
             f"received shapes {tuple(labels.shape)} and {tuple(embeddings.shape)}."
         )
 
+# %% ../nbs/engine/checks.ipynb #e7c170e3
+def as_rows(
+    embeddings: Any,  # (n, d) floats, of NumPy or a backend
+    name: str = "embeddings",  # how the error message calls them
+) -> np.ndarray:  # (n, d) float32 or float64
+    """Check that embeddings are finite rows of floats; ValueError if not."""
+    rows = embeddings if isinstance(embeddings, np.ndarray) else ops.convert_to_numpy(embeddings)
+    as_embeddings(rows, name)
+    rows = rows if rows.dtype in ("float32", "float64") else rows.astype("float32")
+    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(broken):
+        raise ValueError(f"{name} must be finite; received NaN or infinity in {len(broken)} of {len(rows)} rows, the first of them row {broken[0]}.")
+    return rows
+
+
+def as_labelled_rows(embeddings: Any, labels: Any, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Check embeddings (n, d) and labels (n,) or (n, 1), alone and together; the labels as int64 (n,)."""
+    rows, labels = as_rows(embeddings, names[0]), check_labels(ops.convert_to_numpy(labels), names[1])
+    if len(rows) != len(labels):
+        raise ValueError(f"{names[0]} and {names[1]} must have the same length n; received {len(rows)} and {len(labels)}.")
+    if len(labels) and labels.max() > np.iinfo("int64").max:
+        raise ValueError(f"{names[1]} must fit into int64; received {labels.max()}. np.unique({names[1]}, return_inverse=True)[1] numbers them anew.")
+    return rows, labels.astype("int64")
+
 # %% ../nbs/engine/checks.ipynb #a2902dec
 def check_bool(name: str, received: object) -> bool:
     """`received` itself; a ValueError if it is neither True nor False."""
     if not isinstance(received, bool):
         raise ValueError(f"{name} must be True or False; received {received!r}.")
     return received
+
+
+def check_number(
+    name: str,  # how the error message calls it
+    received: object,
+    most: float = math.inf,  # largest number that is allowed
+) -> float:  # the same as a Python float
+    """Check that what came is a finite number from 0 to `most`, or raise a ValueError."""
+    try:
+        number = math.nan if isinstance(received, (bool, str)) else float(received)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and 0 <= number <= most):
+        expected = f"number from 0 to {most:g}" if math.isfinite(most) else "finite number >= 0"
+        raise ValueError(f"{name} must be a {expected}; received {received!r}.")
+    return number
 
 
 def check_margin(
@@ -209,12 +250,7 @@ def check_margin(
     check_bool("soft_margin", soft_margin)
     if margin is None:
         raise ValueError("margin must be a number >= 0; received None. For a loss without a margin pass soft_margin=True.")
-    try:
-        number = math.nan if isinstance(margin, (bool, str)) else float(margin)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"margin must be a finite number >= 0; received {margin!r}.")
+    number = check_number("margin", margin)
     if soft_margin and number != 1.0:
         raise ValueError(f"margin must stay at 1.0 with soft_margin=True, which has no margin; received margin={margin!r}.")
     return number

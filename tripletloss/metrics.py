@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SEARCH_METRICS', 'STATISTICS', 'measures', 'search_rows', 'nearest_neighbors', 'ranker', 'without_own',
-           'in_search_blocks', 'as_rows', 'as_labelled_rows', 'as_queries', 'check_width', 'nearest_keys',
-           'count_relevant', 'check_places', 'mean_measures', 'retrieval_metrics', 'check_examples', 'embed',
-           'RetrievalCallback', 'embedding_spread', 'triplet_statistics', 'TripletMetrics']
+           'in_search_blocks', 'as_queries', 'check_width', 'nearest_keys', 'count_relevant', 'check_places',
+           'mean_measures', 'retrieval_metrics', 'check_examples', 'embed', 'RetrievalCallback', 'embedding_spread',
+           'triplet_statistics', 'TripletMetrics']
 
 # %% ../nbs/05_metrics.ipynb #0dc461c2
 import math
@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._checks import Tensor, as_embeddings, as_labels, check_count, check_labels, check_no_mask, check_together
+from ._checks import Tensor, as_embeddings, as_labelled_rows, as_labels, as_rows, check_count, check_labels, check_no_mask, check_together
 from ._tables import rows_per_block
 from .distances import SNR, Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean, get
 from .distribution import block_size, compiled_once
@@ -107,30 +107,6 @@ def in_search_blocks(
             bar.update(block.stop)
 
 # %% ../nbs/05_metrics.ipynb #4a247b24
-def as_rows(
-    embeddings: Any,  # (n, d) floats, of NumPy or a backend
-    name: str = "embeddings",  # how the error message calls them
-) -> np.ndarray:  # (n, d) float32 or float64
-    """Check that embeddings are finite rows of floats; ValueError if not."""
-    rows = embeddings if isinstance(embeddings, np.ndarray) else ops.convert_to_numpy(embeddings)
-    as_embeddings(rows, name)
-    rows = rows if rows.dtype in ("float32", "float64") else rows.astype("float32")
-    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(broken):
-        raise ValueError(f"{name} must be finite; received NaN or infinity in {len(broken)} of {len(rows)} rows, the first of them row {broken[0]}.")
-    return rows
-
-
-def as_labelled_rows(embeddings: Any, labels: Any, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Check embeddings (n, d) and labels (n,) or (n, 1), alone and together; the labels as int64 (n,)."""
-    rows, labels = as_rows(embeddings, names[0]), check_labels(ops.convert_to_numpy(labels), names[1])
-    if len(rows) != len(labels):
-        raise ValueError(f"{names[0]} and {names[1]} must have the same length n; received {len(rows)} and {len(labels)}.")
-    if len(labels) and labels.max() > np.iinfo("int64").max:
-        raise ValueError(f"{names[1]} must fit into int64; received {labels.max()}. np.unique({names[1]}, return_inverse=True)[1] numbers them anew.")
-    return rows, labels.astype("int64")
-
-
 def as_queries(query_embeddings: Any | None, query_labels: Any | None, key: np.ndarray, key_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Check the queries, alone and against the keys; the keys where none are given."""
     if not check_together(query_embeddings=query_embeddings, query_labels=query_labels):

@@ -29,12 +29,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 
-from ._checks import Tensor, check_count, check_margin, check_together
+from ._checks import Tensor, as_labelled_rows, check_count, check_margin, check_together
 from ._tables import rows_per_block
 from .distances import Distance, get
 from .distribution import block_size
 from .losses import TripletLoss, loss_of_distances
-from .metrics import as_labelled_rows, check_width, count_relevant, nearest_keys
+from .metrics import check_width, count_relevant, nearest_keys
 from .mining import mine_table
 from .samplers import check_rows
 

@@ -10,7 +10,8 @@ from reference import DISTANCES, mean_loss
 import tripletloss as tl
 from tripletloss.distribution import set_block_size
 from tripletloss.metrics import RetrievalCallback, TripletMetrics, retrieval_metrics
-from tripletloss.samplers import EpochShuffler, PKBatches
+from tripletloss.mining import mine_dataset
+from tripletloss.samplers import EpochShuffler, PKBatches, RenewNeighbours, nearest_classes
 
 X = np.random.default_rng(5).normal(size=(6, 3)).astype("float32")
 Y = np.array([0, 0, 1, 1, 2, 2])
@@ -221,6 +222,30 @@ OTHERS = [
     ("a layer without units", [tl.layers.L2Embedding, 0], ["units", "0", "None"]),
     ("float labels of batches", [PKBatches, X, Y.astype("float32"), 3, 2], ["y", "float32"]),
     ("one-hot labels of batches", [PKBatches, X, np.eye(6, dtype=int), 3, 2], ["y", "(6, 6)"]),
+    ("neighbours for some classes", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [0]]}, ["class_neighbours", "(3, c)", "(2, 1)"]),
+    ("neighbours that do not exist", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [0], [9]]}, ["class_neighbours", "occur in y", "9"]),
+    ("a class as its own neighbour", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [1], [0]]}, ["other classes", "[1] for class 1"]),
+    ("a neighbour twice", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1, 1], [0, 2], [0, 1]]}, ["each once", "[1, 1] for class 0"]),
+    ("floats as neighbours", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1.0], [0.0], [0.0]]}, ["class_neighbours", "float64"]),
+    ("more than all at random", [PKBatches, X, Y, 2, 2], {"p_random": 1.1}, ["p_random must be a number from 0 to 1; received 1.1"]),
+    ("neighbours of something else", [RenewNeighbours, X], ["batches must be PKBatches"]),
+    ("renewal never", [RenewNeighbours, PKBatches(X, Y, 2, 2), 0], ["every must be an integer of at least 1; received 0"]),
+    ("rows without labels", [RenewNeighbours, PKBatches(X, Y, 2, 2)], {"x": X}, ["y must be given together with x"]),
+    ("more neighbours than classes", [nearest_classes, X, Y, 3], ["count must be at most the number of other classes, 2; received 3"]),
+    ("neighbours of too few rows", [nearest_classes, X[:5], Y, 1], ["same length n", "(6,)", "(5, 3)"]),
+    ("no negatives", [mine_dataset, X, Y, 0], ["negatives_per_anchor must be an integer of at least 1; received 0"]),
+    ("ranks that end before they begin", [mine_dataset, X, Y], {"range_min": 5, "range_max": 5}, ["range_max", "at least 6; received 5"]),
+    ("more negatives than ranks", [mine_dataset, X, Y, 4], {"range_min": 1, "range_max": 4}, ["negatives_per_anchor must be at most range_max - range_min, 3"]),
+    ("a negative margin of a data set", [mine_dataset, X, Y], {"absolute_margin": -0.1}, ["absolute_margin must be a finite number >= 0"]),
+    ("a relative margin of NaN", [mine_dataset, X, Y], {"relative_margin": np.nan}, ["relative_margin must be a finite number >= 0"]),
+    ("another sampling", [mine_dataset, X, Y], {"sampling": "rand"}, ["sampling must be one of 'top', 'random'", "Did you mean 'random'?"]),
+    ("positives of a data set", [mine_dataset, X, Y], {"positive_mining_strategy": "all"}, ["positive_mining_strategy", "'hard', 'easy', 'random'"]),
+    ("a seed below 0", [mine_dataset, X, Y], {"seed": -1}, ["seed must be an integer of at least 0; received -1"]),
+    ("a data set with infinities", [mine_dataset, np.where(X > 0, np.inf, X), Y], ["embeddings must be finite"]),
+    ("one-hot labels of a data set", [mine_dataset, X, np.eye(6, dtype=int)], ["labels must be integer labels", "(6, 6)"]),
+    ("candidates for some rows", [mine_dataset, X, Y], {"candidates": np.zeros((5, 2), int)}, ["candidates", "(6, c)", "(5, 2)"]),
+    ("candidates beyond the rows", [mine_dataset, X, Y], {"candidates": [[6]] * 6}, ["candidates must be row numbers from 0 to 5"]),
+    ("distances as candidates", [mine_dataset, X, Y], {"candidates": np.ones((6, 2))}, ["candidates must be integers", "float64"]),
     ("blocks of 8 GB", [set_block_size, 2**31], ["numbers must be below 2^31; received 2147483648"]),
     *((f"blocks of {x!r}", [set_block_size, x], ["numbers must be an integer of at least 1; received"]) for x in (0, -1, 1.5, True, "7")),
 ]
@@ -235,8 +260,8 @@ if BACKEND == "tensorflow":
 
 @refused(*OTHERS)
 def test_refuses(case):
-    (function, *arguments), words = case
-    assert_refuses(lambda: function(*arguments), words)
+    (function, *arguments), *keywords, words = case
+    assert_refuses(lambda: function(*arguments, **(keywords or [{}])[0]), words)
 
 
 # How Keras runs a step: as it is written, traced, or compiled too.
