@@ -41,14 +41,14 @@ class Trick(NamedTuple):
 ORIGINALS: dict[str, Callable] = {}  # what stood there
 
 
-def in_one_table(batch: Any, distance: Any, *strategies: str) -> Any:
+def in_one_table(batch: Any, distance: Any, *strategies: str, relation: str = "equal") -> Any:
     """`mine_batch` for small batches: the definition."""
     from tripletloss import mining
 
     return mining.mine_small(batch, distance, *strategies)
 
 
-def in_blocks(batch: Any, distance: Any, *strategies: str) -> Any:
+def in_blocks(batch: Any, distance: Any, *strategies: str, relation: str = "equal") -> Any:
     """`mine_batch` for large batches: listed positives, negatives in few passes, block by block."""
     from tripletloss import mining
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LossSpec', 'TripletSums', 'linearize', 'PairWeights', 'weigh_all', 'number_at', 'weigh_all_negatives', 'count_up_to',
-           'semi_hard_for_each_key', 'weigh_one_negative', 'weigh_mined_negatives', 'sum_block', 'connected_zeros',
-           'add_if', 'sum_in_tables', 'sum_listed', 'sum_all']
+           'semi_hard_for_each_key', 'weigh_one_negative', 'weigh_mined_negatives', 'weigh_positives', 'linear_sums',
+           'sum_block', 'connected_zeros', 'add_if', 'sum_in_tables', 'sum_by_masks', 'sum_listed', 'sum_all']
 
 # %% ../nbs/engine/sums.ipynb #042af1d5
 from collections.abc import Callable
@@ -15,13 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._blocks import for_each_positive, has_ranking_rows, mine_in_blocks, references
+from ._blocks import for_each_positive, has_ranking_rows, mine_in_blocks, nearby_keys, references, table_around
 from ._checks import Tensor
 from ._tables import MAX_LISTED_POSITIVES, Batch, ClassIndex, class_index, first_positives, fits_in_block, gather_positives
 from ._tables import map_blocks, rows_per_block, take_per_row
 from .distances import Distance
 from .distribution import block_size, segment_sum
-from .mining import Triplets, mine_table, pick, pick_negative, pick_semi_hard
+from .mining import Triplets, masks_of, mine_table, pick, pick_negative, pick_semi_hard, related_by
 
 # %% ../nbs/engine/sums.ipynb #2329cf07
 class LossSpec(NamedTuple):
@@ -30,7 +30,8 @@ class LossSpec(NamedTuple):
     positive_mining_strategy: str
     negative_mining_strategy: str
     soft_margin: bool  # softplus instead of the hinge
-    margin: float  # the hinge's margin, in units of the distance
+    margin: float | tuple[float, ...]  # the hinge's margin, in units of the distance; several: one for each level
+    relation: str | Callable = "equal"  # what makes positives and negatives of labels
 
 # %% ../nbs/engine/sums.ipynb #54f57262
 class TripletSums(NamedTuple):
@@ -170,34 +171,56 @@ def weigh_mined_negatives(
     order: Tensor,  # (b, m) likewise, all by one rounding: by these the negatives are chosen
     positives: Tensor,  # (b, m) booleans
     negatives: Tensor,  # (b, m) booleans
-    index: ClassIndex,  # of the b queries; those that are not valid have no positives
     spec: LossSpec,
-    lists_few: bool,  # where there are few positives, they are listed
+    count: Tensor | None = None,  # (b,) how many positives there are, 0 where the query is not valid; None: they are not listed
+    list_few: Callable[[], Tensor] | None = None,  # the first MAX_LISTED_POSITIVES of each (b, k)
 ) -> PairWeights:
     """All positives, each with the negative that the strategy picks for it."""
-    is_fixed, most = spec.negative_mining_strategy != "semi-hard", ops.max(index.positives)
+    is_fixed = spec.negative_mining_strategy != "semi-hard"
     fixed = pick_negative(order, negatives, None, spec.negative_mining_strategy)[:, None] if is_fixed else None
 
     def of_few() -> tuple[Tensor, ...]:
-        listed, ranks = first_positives(index), ops.arange(MAX_LISTED_POSITIVES, dtype="int32")
+        listed, ranks = list_few(), ops.arange(MAX_LISTED_POSITIVES, dtype="int32")
         negative = fixed
         if not is_fixed:
             limits = take_per_row(order, listed)
 
             def semi_hard(rank: Tensor) -> tuple[Tensor, Tensor]:
-                return pick_semi_hard(order, negatives, ops.take(limits, rank, axis=1)), index.positives >= 0
+                return pick_semi_hard(order, negatives, ops.take(limits, rank, axis=1)), count >= 0
 
-            negative, _ = for_each_positive(semi_hard, listed, most)
-        return tuple(weigh_one_negative(distances, listed, ranks < index.positives[:, None], negative + 0 * listed, spec))
+            negative, _ = for_each_positive(semi_hard, listed, ops.max(count))
+        return tuple(weigh_one_negative(distances, listed, ranks < count[:, None], negative + 0 * listed, spec))
 
     def of_many() -> tuple[Tensor, ...]:
-        columns = ops.arange(ops.shape(distances)[1], dtype="int32") + ops.zeros_like(index.start)[:, None]
+        columns = ops.arange(ops.shape(distances)[1], dtype="int32") + ops.zeros_like(positives, dtype="int32")
         negative = fixed + 0 * columns if is_fixed else semi_hard_for_each_key(order, negatives)
         return tuple(weigh_one_negative(distances, columns, positives, negative, spec))
 
-    return PairWeights(*(ops.cond(most <= MAX_LISTED_POSITIVES, of_few, of_many) if lists_few else of_many()))
+    return PairWeights(*(of_many() if count is None else ops.cond(ops.max(count) <= MAX_LISTED_POSITIVES, of_few, of_many)))
 
 # %% ../nbs/engine/sums.ipynb #8c079179
+def weigh_positives(
+    distances: Tensor,  # (b, m), NaN where not finite
+    positives: Tensor,  # (b, m) booleans
+    negatives: Tensor,  # (b, m) booleans
+    count: Tensor,  # (b,) how many positives there are; 0 where the query is not valid
+    of_rank: Callable[[Tensor], Tensor],  # of a rank (): each query's positive (b,); if it has fewer, any key
+    spec: LossSpec,
+) -> PairWeights:
+    """All positives, or the one that the strategy picks, with all negatives."""
+    most = ops.max(count)
+    if spec.positive_mining_strategy != "all":
+        chosen, most = pick(distances, positives, farthest=spec.positive_mining_strategy == "hard"), ops.minimum(most, 1)
+        of_rank = lambda rank: chosen  # noqa: E731
+    return weigh_all_negatives(distances, negatives, lambda rank: ops.where(rank < count, of_rank(rank), -1), most, spec)
+
+
+def linear_sums(found: PairWeights, distances: Tensor) -> tuple[Tensor, ...]:
+    """As TripletSums: the total (1), with the gradient of the distances (b, m), and the counts."""
+    weights, offset, *counts = (ops.stop_gradient(x) for x in found)
+    return ops.sum(ops.where(weights == 0, 0, weights * distances), axis=1) + offset, *counts
+
+
 def sum_block(
     queries: tuple[Tensor, ...],  # of b queries: a ClassIndex's start, positives, negatives and self_rank; label, self_index, nan
     rows: tuple[Tensor, Tensor],  # theirs, and those of their references (b, d)
@@ -205,7 +228,7 @@ def sum_block(
     key_rows: tuple[Tensor, Tensor],  # theirs, and those of their references (m, d)
     distance: Distance,
     spec: LossSpec,
-    lists_few: bool,  # as `weigh_mined_negatives`
+    lists_few: bool,  # where there are few positives, they are listed
 ) -> tuple[Tensor, ...]:  # (b,) each, as TripletSums
     """All triplets of some queries, from their distances to all keys; only the distances have a gradient."""
     (start, positives, negatives, self_rank, label, self_index, nan), (order, key_label, key_nan) = queries, keys
@@ -220,17 +243,11 @@ def sum_block(
     known, valid = ops.where(ops.isfinite(known), known, np.nan), (positives > 0) & (negatives > 0)
     index = ClassIndex(order, start, ops.where(valid, positives, 0), negatives, self_rank, order, order)
     if spec.negative_mining_strategy != "all":
-        found = weigh_mined_negatives(known, ranked, others & valid[:, None], ~same, index, spec, lists_few)
+        few = (index.positives, lambda: first_positives(index)) if lists_few else ()
+        found = weigh_mined_negatives(known, ranked, others & valid[:, None], ~same, spec, *few)
     else:
-        positive, most = (lambda rank: gather_positives(index, rank + 0 * start)), ops.max(index.positives)
-        if spec.positive_mining_strategy != "all":
-            chosen, most = pick(known, others, farthest=spec.positive_mining_strategy == "hard"), ops.minimum(most, 1)
-            positive = lambda rank: chosen  # noqa: E731
-        found = weigh_all_negatives(
-            known, ~same, lambda rank: ops.where(rank < index.positives, positive(rank), -1), most, spec
-        )
-    weights, offset, *counts = (ops.stop_gradient(x) for x in found)
-    return ops.sum(ops.where(weights == 0, 0, weights * distances), axis=1) + offset, *counts
+        found = weigh_positives(known, others, ~same, index.positives, lambda rank: gather_positives(index, rank + 0 * start), spec)
+    return linear_sums(found, distances)
 
 # %% ../nbs/engine/sums.ipynb #573ce83c
 def connected_zeros(rows: Tensor, keys: Tensor) -> Tensor:
@@ -268,6 +285,38 @@ def sum_in_tables(batch: Batch, index: ClassIndex, distance: Distance, spec: Los
     size = rows_per_block(ops.shape(batch.labels)[0], ops.shape(key_labels)[0], block_size())
     return TripletSums(*map_blocks(of_block, rows, size))
 
+# %% ../nbs/engine/sums.ipynb #c894406b
+def sum_by_masks(batch: Batch, distance: Distance, spec: LossSpec, related: Callable, is_small: bool | Tensor) -> TripletSums:
+    """All triplets that a relation makes of a batch, block by block."""
+    key_labels, keys, key_nan = batch.keys
+    near = nearby_keys(batch, distance)
+
+    def of_block(block: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        label, self_index, nan, reference, rows = block
+
+        def sums(rows: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+            positives, negatives = masks_of(related, label, key_labels, self_index)
+            positives = positives & ops.any(negatives, axis=1, keepdims=True)
+            distances = table_around(distance, rows, keys, (reference, near[1]))
+            ranked = ops.stop_gradient(distances) + (nan[:, None] + key_nan)
+            known = ops.where(ops.isfinite(ranked), ranked, np.nan)
+            up_to = ops.cumsum(ops.cast(positives, "int32"), axis=1)
+
+            def of_ranks(ranks: Tensor) -> Tensor:
+                return ops.minimum(count_up_to(up_to, ranks + ops.zeros_like(up_to[:, :1])), ops.shape(up_to)[1] - 1)
+
+            if spec.negative_mining_strategy != "all":
+                few = up_to[:, -1], lambda: of_ranks(ops.arange(MAX_LISTED_POSITIVES, dtype="int32"))
+                return linear_sums(weigh_mined_negatives(known, ranked, positives, negatives, spec, *few), distances)
+            found = weigh_positives(known, positives, negatives, up_to[:, -1], lambda rank: of_ranks(rank)[:, 0], spec)
+            return linear_sums(found, distances)
+
+        return sums(rows, keys) if is_small is True else add_if(ops.ones((), "bool"), sums, rows, keys)
+
+    size = rows_per_block(ops.shape(batch.nan)[0], ops.shape(key_nan)[0], block_size())
+    rows = batch.labels, batch.self_index, batch.nan, near[0], batch.rows
+    return TripletSums(*map_blocks(of_block, rows, size))
+
 # %% ../nbs/engine/sums.ipynb #8b76db44
 def sum_listed(
     batch: Batch,
@@ -294,8 +343,10 @@ def sum_all(
     sum_mined: Callable[[Batch, Triplets], TripletSums],  # of (n,) triplets
 ) -> TripletSums:
     """All triplets of a batch with the strategy "all" for positives, negatives or both."""
-    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2])
     is_small = fits_in_block(ops.shape(batch.labels)[0], ops.shape(batch.keys[0])[0], block_size())
+    if related := related_by(spec.relation):
+        return sum_by_masks(batch, distance, spec, related, is_small)
+    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2])
     if is_small is True:
         return sum_in_tables(batch, index, distance, spec)
     if spec.negative_mining_strategy == "all":

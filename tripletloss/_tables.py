@@ -6,7 +6,7 @@
 __all__ = ['TILE', 'MAX_LISTED_POSITIVES', 'first_match', 'argmax_tiled', 'padded_key_index', 'take_padded', 'take_per_row',
            'nearest_above', 'rows_per_block', 'fits_in_block', 'map_blocks', 'class_numbers', 'self_index_of',
            'ClassIndex', 'class_index', 'gather_positives', 'first_positives', 'Batch', 'prepare_rows', 'batch_of',
-           'as_batch']
+           'as_batch', 'path_numbers', 'pack_bits', 'level_batches']
 
 # %% ../nbs/engine/tables.ipynb #e52ce184
 from collections.abc import Callable
@@ -207,11 +207,11 @@ class Batch(NamedTuple):
     no gradient of NaN comes back.
     """
 
-    labels: Tensor  # (n,) integers
+    labels: Tensor  # (n,) integers; for another relation than equality (n, ...)
     rows: Tensor  # (n, d) prepared floats
     nan: Tensor  # (n,) 0 or NaN
     self_index: Tensor  # (n,) int32: the key that each query itself is; -1 where it is none
-    key_labels: Tensor | None = None  # (m,) integers, dtype as the queries', m >= 1
+    key_labels: Tensor | None = None  # (m,) or (m, ...) likewise, dtype as the queries', m >= 1
     key_rows: Tensor | None = None  # (m, d) prepared floats, dtype as the queries'
     key_nan: Tensor | None = None  # (m,) 0 or NaN
 
@@ -247,28 +247,74 @@ def batch_of(
 
 # %% ../nbs/engine/tables.ipynb #3cc454fb
 def as_batch(
-    query_labels: Tensor,  # (n,) or (n, 1) integers
+    query_labels: Tensor,  # (n,) or (n, 1) integers; for another relation, what that asks for
     query_embeddings: Tensor,  # (n, d) floats
-    key_labels: Tensor | None,  # (m,) or (m, 1) integers
+    key_labels: Tensor | None,  # likewise for m keys
     key_embeddings: Tensor | None,  # (m, d) floats
     distance: Distance,
     remove_diagonal: bool | None,
+    relation: str | Callable = "equal",  # what makes positives and negatives of labels
 ) -> Batch:
     """Check labels and embeddings, alone and against each other, and prepare them.
 
     Raises
     ------
     ValueError
-        As `as_labels` and `as_embedding_pair`; if lengths differ; if keys lack labels, or labels lack keys.
+        As `as_labels` and `as_embedding_pair`; if lengths, or numbers of labels in a row, differ; if keys lack labels, or labels lack keys.
     """
     given = check_together(key_labels=key_labels, key_embeddings=key_embeddings)
-    labels, query = as_labels(query_labels, "query_labels"), as_embeddings(query_embeddings, "query_embeddings")
+    labels, query = as_labels(query_labels, "query_labels", relation), as_embeddings(query_embeddings, "query_embeddings")
     check_lengths(labels, query, ("query_labels", "query_embeddings"))
     remove_diagonal = not given if remove_diagonal is None else check_bool("remove_diagonal", remove_diagonal)
     self_index = self_index_of(ops.shape(labels)[0], remove_diagonal)
     if not given:
         return batch_of(labels, query, distance, self_index)
-    other_labels = as_labels(key_labels, "key_labels")
+    other_labels = as_labels(key_labels, "key_labels", relation)
     query, key = as_embedding_pair(query, key_embeddings, ("query_embeddings", "key_embeddings"))
     check_lengths(other_labels, key, ("key_labels", "key_embeddings"))
+    if not callable(relation) and labels.shape[1:] != other_labels.shape[1:]:
+        shapes = f"{tuple(labels.shape)} and {tuple(other_labels.shape)}"
+        raise ValueError(f"query_labels and key_labels must have the same columns with relation={relation!r}; received shapes {shapes}.")
     return batch_of(labels, query, distance, self_index, other_labels, key)
+
+# %% ../nbs/engine/tables.ipynb #3d0c671d
+def path_numbers(
+    rows: Tensor,  # (n, c) integers
+) -> Tensor:  # (n, c) int32: equal in a column where the rows are equal up to that column
+    """Numbers, from 0, for the beginnings of rows."""
+    if "uint" in keras.backend.standardize_dtype(rows.dtype):  # as in class_numbers
+        rows = ops.cast(rows, "int64")
+    order = ops.arange(ops.shape(rows)[0], dtype="int32")
+    for column in reversed(range(rows.shape[1])):
+        order = ops.take(order, ops.argsort(ops.take(rows[:, column], order)))  # which keeps the order among equals
+    in_order = ops.take(rows, order, axis=0)
+    differs = ops.cumsum(ops.cast(in_order[1:] != in_order[:-1], "int32"), axis=1) > 0
+    is_new = ops.concatenate([ops.zeros_like(in_order[:1], dtype="int32"), ops.cast(differs, "int32")])
+    return ops.cast(ops.take(ops.cumsum(is_new, axis=0), ops.argsort(order), axis=0), "int32")
+
+# %% ../nbs/engine/tables.ipynb #1983ef9e
+def pack_bits(
+    multi_hot: Tensor,  # (n, c) booleans
+) -> Tensor:  # (n, c / 30, rounded up) int32
+    """Thirty columns in each integer: rows are equal if and only if these are."""
+    missing = -multi_hot.shape[1] % 30
+    bits = ops.concatenate([multi_hot, ops.zeros_like(multi_hot[:, :1]) & np.zeros((1, missing), bool)], axis=1) if missing else multi_hot
+    bits = ops.reshape(bits, (-1, bits.shape[1] // 30, 30))
+    return ops.sum(ops.where(bits, 2 ** np.arange(30, dtype="int32"), 0), axis=2)
+
+
+def level_batches(
+    batch: Batch,
+    relation: str | Callable,  # one of RELATIONS, or a function
+) -> list[Batch]:
+    """The batch for each level of its labels: one with integer labels for every column of "levels", one alone otherwise."""
+    if relation not in ("all", "levels"):
+        return [batch]
+    m, labels = ops.shape(batch.keys[0])[0], batch.labels
+    if batch.key_labels is not None:
+        labels = ops.concatenate([batch.key_labels, labels])
+    numbers = path_numbers(labels if relation == "levels" else pack_bits(labels))
+    columns = [numbers[:, level] for level in range(numbers.shape[1])] if relation == "levels" else [numbers[:, -1]]
+    if batch.key_labels is None:
+        return [batch._replace(labels=column) for column in columns]
+    return [batch._replace(labels=column[m:], key_labels=column[:m]) for column in columns]

@@ -260,7 +260,8 @@ def compiled_once(
     *settings: object,  # hashable
 ) -> tuple[Tensor, ...]:  # what fn returns
     """Call `fn`; on JAX compiled, once for each shape, and not at every call."""
-    if keras.backend.backend() == "jax" and type(distance) in BUILT_IN.values():
+    has_no_state = type(distance) in BUILT_IN.values() and not any(map(callable, keras.tree.flatten(settings)))
+    if keras.backend.backend() == "jax" and has_no_state:
         return _jitted(fn)(batch, type(distance).name, block_size(), settings)
     return fn(batch, distance, *settings)
 

@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['AVERAGES', 'distance_gap', 'hinge', 'softplus', 'loss_of_distances', 'triplet_margin_loss', 'sum_mined',
-           'clip_to_one', 'reduce_triplets', 'sum_triplets', 'triplet_loss', 'mean_over_valid', 'MetricLoss',
-           'gather_batch', 'triplet_loss_and_valid', 'TripletLoss']
+           'clip_to_one', 'reduce_triplets', 'sum_triplets', 'sum_levels', 'valid_at_any_level', 'reduce_levels',
+           'triplet_loss', 'mean_over_valid', 'MetricLoss', 'gather_batch', 'triplet_loss_and_valid', 'TripletLoss']
 
 # %% ../nbs/02_losses.ipynb #055974e6
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from ._checks import Tensor, as_embedding_pair, as_embeddings, as_labels, as_sample_weight, check_bool, check_lengths
-from ._checks import check_margin, check_name, check_no_mask
+from ._checks import check_margin, check_margins, check_name, check_no_mask, check_relation
 from ._sums import LossSpec, TripletSums, connected_zeros, sum_all
-from ._tables import Batch, as_batch, batch_of, self_index_of
+from ._tables import Batch, as_batch, batch_of, level_batches, self_index_of
 from .distances import Distance, at_least_one_row, get, serialize
 from .distribution import all_reduce_sum, as_written, compiled_once, gather, is_shape_probe, mean_scale, sum_scale
 from .mining import Triplets, check_strategies, mine_batch
@@ -139,11 +140,12 @@ def reduce_triplets(
     sums: TripletSums,  # of n queries
     average: str,  # one of AVERAGES
     total: Callable[[Tensor], Tensor] = lambda x: x,  # adds what other replicas counted
+    valid: Tensor | None = None,  # (n,) booleans: the queries of the mean; None: those that have triplets
 ) -> Tensor:  # (n,) whose mean over the valid queries is the average
     """One number for each query."""
     if average == "anchors":
         return sums.total / clip_to_one(sums.triplets)
-    valid = total(ops.sum(ops.cast(sums.triplets > 0, sums.total.dtype)))
+    valid = total(ops.sum(ops.cast(sums.triplets > 0 if valid is None else valid, sums.total.dtype)))
     counted = total(ops.sum(sums.triplets if average == "triplets" else sums.active))
     return sums.total * (valid / clip_to_one(counted))
 
@@ -156,7 +158,31 @@ def sum_triplets(batch: Batch, distance: Distance, spec: LossSpec) -> TripletSum
         n, mined = ops.shape(batch.labels)[0], lambda *batch_and_triplets: sum_mined(*batch_and_triplets, distance, spec)
         rows = Batch(*(at_least_one_row(x) for x in batch[:4]), *batch[4:])  # a graph may be given none
         return TripletSums(*(x[:n] for x in sum_all(rows, distance, spec, mined)))
-    return sum_mined(batch, mine_batch(batch, distance, *spec[:2]), distance, spec)
+    return sum_mined(batch, mine_batch(batch, distance, *spec[:2], relation=spec.relation), distance, spec)
+
+# %% ../nbs/02_losses.ipynb #e072acd0
+def sum_levels(batch: Batch, distance: Distance, spec: LossSpec) -> tuple[TripletSums, ...]:
+    """All triplets of a batch: with the relation "levels" those of each level, with its margin; otherwise all at once."""
+    levels = level_batches(batch, spec.relation)
+    margins = spec.margin if isinstance(spec.margin, tuple) else (spec.margin,) * len(levels)
+    if len(margins) != len(levels):
+        raise ValueError(f"margin must be one number, or one for each of the {len(levels)} levels of the labels; received {spec.margin}.")
+    return tuple(sum_triplets(level, distance, spec._replace(margin=margin)) for level, margin in zip(levels, margins, strict=True))
+
+
+def valid_at_any_level(levels: tuple[TripletSums, ...]) -> Tensor:
+    """Which queries (n,) have a triplet."""
+    return functools.reduce(ops.logical_or, [sums.triplets > 0 for sums in levels])
+
+
+def reduce_levels(
+    levels: tuple[TripletSums, ...],  # of n queries
+    average: str,  # one of AVERAGES
+    total: Callable[[Tensor], Tensor] = lambda x: x,  # adds what other replicas counted
+) -> Tensor:  # (n,) whose mean over the queries that are valid at any level is the sum of the levels' averages
+    """One number for each query: the sum (4) over the levels."""
+    valid = valid_at_any_level(levels) if len(levels) > 1 else None
+    return functools.reduce(ops.add, [reduce_triplets(sums, average, total, valid) for sums in levels])
 
 # %% ../nbs/02_losses.ipynb #ece9e164
 def triplet_loss(
@@ -169,20 +195,23 @@ def triplet_loss(
     positive_mining_strategy: str = "hard",
     negative_mining_strategy: str = "semi-hard",
     soft_margin: bool = False,
-    margin: float = 1.0,
+    margin: float | Sequence[float] = 1.0,
     average: str = "anchors",
+    relation: str | Callable = "equal",
 ) -> Tensor:
     """One loss for each query (arXiv 1503.03832, 1703.07737), whose mean over the valid queries is the batch's.
 
-    A ValueError names the argument if labels are no integers, embeddings no rows of floats, lengths or widths differ,
-    keys come without labels, there is no such distance, strategy or average, or the margin is no number >= 0.
+    A ValueError names the argument if labels are not what the relation asks for, embeddings no rows of floats, lengths or
+    widths differ, keys come without labels, there is no such distance, strategy, average or relation, or the margin is no
+    number >= 0.
 
     Parameters
     ----------
     query_labels : (n,) or (n, 1) integers
+        with another relation, what that asks for
     query_embeddings : (n, d) floats
     key_labels, key_embeddings : (m,) integers and (m, d) floats, optional
-        where positives and negatives come from; None: the queries
+        where positives and negatives come from, labels in the form of the queries'; None: the queries
     distance : str, dict or Distance
         a name, a configuration or a distance of one's own
     remove_diagonal : bool, optional
@@ -194,11 +223,18 @@ def triplet_loss(
         "easy" (the farthest) or "all"
     soft_margin : bool
         softplus instead of the hinge
-    margin : float
-        by how much the negative is to be farther away, in units of the distance
+    margin : float, or a list of them
+        by how much the negative is to be farther away, in units of the distance; with the relation "levels" one for all
+        levels, or one for each
     average : str
         what the mean over the valid queries is: that of their means over their triplets ("anchors"), over all
         triplets ("triplets"), or over the triplets with a loss above 0 ("active")
+    relation : str or function
+        what makes positives and negatives of labels: "equal" (integers: the same, and all others), "any" (0 and 1 of shape
+        (n, c), several labels a row: one in common, and none), "all" (likewise: the same labels, and all others), "levels"
+        (integers of shape (n, levels), from coarse to fine: the sum of the losses that each level gives), or a function of
+        labels (b, ...) and key labels (m, ...) that returns two tables (b, m) of booleans, positive and negative; a key
+        that is neither is left out
 
     Returns
     -------
@@ -210,13 +246,18 @@ def triplet_loss(
     >>> losses = triplet_loss([0, 0, 1], [[0.0], [1.0], [1.5]], distance="euclidean")
     >>> [float(x) for x in losses]
     [0.5, 1.5, 0.0]
+    >>> losses = triplet_loss([[1, 0], [1, 1], [0, 1], [0, 0]], [[0.0], [1.0], [3.0], [4.0]], distance="euclidean", relation="any",
+    ...                       negative_mining_strategy="hard")
+    >>> [float(x) for x in losses]
+    [0.0, 0.0, 2.0, 0.0]
     """
     distance = get(distance)
     check_strategies(positive_mining_strategy, negative_mining_strategy)
-    spec = LossSpec(positive_mining_strategy, negative_mining_strategy, soft_margin, check_margin(soft_margin, margin))
+    margin = check_margins(soft_margin, margin, check_relation(relation))
+    spec = LossSpec(positive_mining_strategy, negative_mining_strategy, soft_margin, margin, relation)
     check_name("average", average, AVERAGES)
-    batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings, distance, remove_diagonal)
-    return reduce_triplets(compiled_once(sum_triplets, batch, distance, spec), average)
+    batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings, distance, remove_diagonal, relation)
+    return reduce_levels(compiled_once(sum_levels, batch, distance, spec), average)
 
 # %% ../nbs/02_losses.ipynb #d8f88462
 def mean_over_valid(
@@ -279,6 +320,7 @@ class MetricLoss(keras.losses.Loss):
         self.fn, self.fn_kwargs = fn, fn_kwargs
 
     pooled = False  # means are over what counts on this replica, not on all
+    relation: str | Callable = "equal"  # what form the labels have
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What `fn` returns for labels (n,) and embeddings (n, d)."""
@@ -287,7 +329,7 @@ class MetricLoss(keras.losses.Loss):
     @as_written
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """The reduced loss of labels (n,) or (n, 1) and embeddings (n, d), with weights (), (n,) or (n, 1)."""
-        labels, embeddings = as_labels(_cast_probe_labels(y_true), "y_true"), as_embeddings(y_pred, "y_pred")
+        labels, embeddings = as_labels(_cast_probe_labels(y_true), "y_true", self.relation), as_embeddings(y_pred, "y_pred")
         check_no_mask(y_pred)
         check_lengths(labels, embeddings, ("y_true", "y_pred"))
         weight = as_sample_weight(sample_weight, embeddings.shape[0], self.dtype)
@@ -310,7 +352,7 @@ class MetricLoss(keras.losses.Loss):
 
 # %% ../nbs/02_losses.ipynb #85550494
 def gather_batch(
-    labels: Tensor,  # (n,) integers
+    labels: Tensor,  # (n,) integers, or what the relation asks for
     embeddings: Tensor,  # (n, d) floats
     distance: Distance,
     gather_across_devices: bool,
@@ -324,7 +366,7 @@ def gather_batch(
 
 
 def triplet_loss_and_valid(
-    labels: Tensor,  # (n,) integers
+    labels: Tensor,  # (n,) integers, or what the relation asks for
     embeddings: Tensor,  # (n, d) floats
     distance: Distance,
     spec: LossSpec,
@@ -332,8 +374,8 @@ def triplet_loss_and_valid(
     gather_across_devices: bool,
 ) -> tuple[Tensor, Tensor]:  # (n,) losses, and (n,) booleans: which anchors are valid
     """`triplet_loss` of a batch against itself, or the batches of all replicas, and which values count in a mean."""
-    sums = compiled_once(sum_triplets, gather_batch(labels, embeddings, distance, gather_across_devices), distance, spec)
-    return reduce_triplets(sums, average, all_reduce_sum if gather_across_devices else lambda x: x), sums.triplets > 0
+    levels = compiled_once(sum_levels, gather_batch(labels, embeddings, distance, gather_across_devices), distance, spec)
+    return reduce_levels(levels, average, all_reduce_sum if gather_across_devices else lambda x: x), valid_at_any_level(levels)
 
 # %% ../nbs/02_losses.ipynb #36d30bc9
 @keras.saving.register_keras_serializable(package="tripletloss")
@@ -354,13 +396,20 @@ class TripletLoss(MetricLoss):
         "hard" (nearest of other classes), "semi-hard", "easy" (farthest) or "all"
     soft_margin : bool
         softplus instead of the hinge (arXiv 1703.07737)
-    margin : float
-        the hinge's margin, in units of the distance
+    margin : float, or a list of them
+        the hinge's margin, in units of the distance; with the relation "levels" one for all levels, or one for each
     name : str, optional
         as for every Keras loss
     average : str
         "anchors" (mean over anchors of the mean over their triplets), "triplets" (mean over all triplets) or "active"
         (mean over the triplets with a loss above 0)
+    relation : str or function
+        what makes positives and negatives of labels: "equal" (integers: the same, and all others), "any" (0 and 1 of shape
+        (n, c), several labels a row: one in common, and none), "all" (likewise: the same labels, and all others), "levels"
+        (integers of shape (n, levels), from coarse to fine: the sum of the losses that each level gives), or a function of
+        labels (b, ...) and key labels (m, ...) that returns two tables (b, m) of booleans, positive and negative; a key
+        that is neither is left out. To be saved, a function is registered by
+        `keras.saving.register_keras_serializable`
     gather_across_devices : bool
         take keys from all replicas of the model; on one device it changes nothing
     reduction : str, optional
@@ -381,10 +430,11 @@ class TripletLoss(MetricLoss):
         positive_mining_strategy: str = "hard",
         negative_mining_strategy: str = "semi-hard",
         soft_margin: bool = False,
-        margin: float = 1.0,
+        margin: float | Sequence[float] = 1.0,
         name: str | None = None,
         *,
         average: str = "anchors",
+        relation: str | dict | Callable = "equal",
         gather_across_devices: bool = False,
         reduction: str | None = "sum_over_batch_size",
         dtype: str | None = None,
@@ -393,7 +443,8 @@ class TripletLoss(MetricLoss):
         check_strategies(positive_mining_strategy, negative_mining_strategy)
         self.distance = get(distance)
         self.positive_mining_strategy, self.negative_mining_strategy = positive_mining_strategy, negative_mining_strategy
-        self.soft_margin, self.margin = soft_margin, check_margin(soft_margin, margin)
+        self.relation = check_relation(keras.saving.deserialize_keras_object(relation) if isinstance(relation, dict) else relation)
+        self.soft_margin, self.margin = soft_margin, check_margins(soft_margin, margin, self.relation)
         self.average = check_name("average", average, AVERAGES)
         self.gather_across_devices = check_bool("gather_across_devices", gather_across_devices)
 
@@ -414,7 +465,10 @@ class TripletLoss(MetricLoss):
     def get_config(self) -> dict:
         """All arguments, ready for JSON; a built-in distance by its name."""
         names = *LossSpec._fields, "average", "gather_across_devices", "name", "reduction", "dtype"
-        return {"distance": serialize(self.distance), **{name: getattr(self, name) for name in names}}
+        config = {"distance": serialize(self.distance), **{name: getattr(self, name) for name in names}}
+        config["margin"] = list(self.margin) if isinstance(self.margin, tuple) else self.margin
+        config["relation"] = keras.saving.serialize_keras_object(self.relation)  # a name stays what it is
+        return config
 
     @classmethod
     def from_config(cls, config: dict) -> "TripletLoss":

@@ -5,23 +5,29 @@
 # %% auto #0
 __all__ = ['SEARCH_METRICS', 'STATISTICS', 'measures', 'search_rows', 'nearest_neighbors', 'ranker', 'without_own',
            'in_search_blocks', 'as_queries', 'check_width', 'nearest_keys', 'count_relevant', 'check_places',
-           'mean_measures', 'retrieval_metrics', 'check_examples', 'embed', 'RetrievalCallback', 'embedding_spread',
+           'Relevance', 'relevance_of_classes', 'mean_measures', 'relevance_by_masks', 'relevance_of',
+           'retrieval_metrics', 'check_examples', 'embed', 'RetrievalCallback', 'embedding_spread', 'add_levels',
            'triplet_statistics', 'TripletMetrics']
 
 # %% ../nbs/05_metrics.ipynb #0dc461c2
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from ._checks import Tensor, as_embeddings, as_labelled_rows, as_labels, as_rows, check_count, check_labels, check_no_mask, check_together
+from tripletloss._checks import (
+    Tensor, as_embeddings, as_label_rows, as_labelled_rows, as_labels, as_rows, check_count, check_labels, check_no_mask, check_relation,
+    check_together,
+)
 from ._tables import rows_per_block
 from .distances import SNR, Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean, get
 from .distribution import block_size, compiled_once
-from .losses import TripletLoss, _cast_probe_labels, gather_batch, sum_triplets
+from .losses import TripletLoss, TripletSums, _cast_probe_labels, gather_batch, sum_levels, valid_at_any_level
+from .mining import masks_of, related_by, share_any
 
 # %% ../nbs/05_metrics.ipynb #9ad16eb7
 def measures(
@@ -107,11 +113,13 @@ def in_search_blocks(
             bar.update(block.stop)
 
 # %% ../nbs/05_metrics.ipynb #4a247b24
-def as_queries(query_embeddings: Any | None, query_labels: Any | None, key: np.ndarray, key_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def as_queries(
+    query_embeddings: Any | None, query_labels: Any | None, key: np.ndarray, key_labels: np.ndarray, relation: str | Callable = "equal"
+) -> tuple[np.ndarray, np.ndarray]:
     """Check the queries, alone and against the keys; the keys where none are given."""
     if not check_together(query_embeddings=query_embeddings, query_labels=query_labels):
         return key, key_labels
-    query, query_labels = as_labelled_rows(query_embeddings, query_labels, ("query_embeddings", "query_labels"))
+    query, query_labels = as_labelled_rows(query_embeddings, query_labels, ("query_embeddings", "query_labels"), relation)
     check_width(query, key)
     return query, query_labels
 
@@ -180,28 +188,83 @@ def check_places(k: int | Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(check_count("k", place, 1) for place in places))
 
 # %% ../nbs/05_metrics.ipynb #323da2a8
+class Relevance(NamedTuple):
+    """Which keys are relevant to which query, as far as the measures need it."""
+
+    relevant: np.ndarray  # (n,) how many keys are
+    count: int  # how many keys to look up for each query
+    own: np.ndarray | None  # (n,) which key each query itself is, where the search is to leave it out
+    is_right: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of queries (b,) and their nearest keys (b, count): booleans, likewise
+
+
+def relevance_of_classes(query_labels: np.ndarray, key_labels: np.ndarray, own: bool, places: int) -> Relevance:
+    """Relevant are the keys of the query's class."""
+    relevant = count_relevant(query_labels, key_labels) - own
+    count = min(max(places, relevant.max(initial=0)), len(key_labels) - own)
+    itself = np.arange(len(query_labels)) if own else None
+    return Relevance(relevant, count, itself, lambda rows, found: key_labels[found] == query_labels[rows, None])
+
+
 def mean_measures(
     query: np.ndarray,  # (n, d) floats; the keys themselves for each among the others
-    query_labels: np.ndarray,  # (n,)
     key: np.ndarray,  # (m, d) floats
-    key_labels: np.ndarray,  # (m,)
+    relevance: Relevance,
     k: tuple[int, ...],  # places to look at
     distance: Distance,
     progress: bool,  # show a bar
 ) -> dict[str, float | int]:  # as `retrieval_metrics`
     """Means over the queries that have a relevant key, and how many have none."""
-    own = query is key
-    relevant = count_relevant(query_labels, key_labels) - own
+    relevant, count, own, is_right = relevance
     asked = np.flatnonzero(relevant > 0)
-    count = min(max(*k, relevant.max(initial=0)), len(key) - own)
     sums = dict.fromkeys(measures(np.ones((1, 1), bool), np.ones(1), k), 0.0)
-    blocks = in_search_blocks(query[asked], key, count, distance, asked if own else None, progress) if len(asked) else ()
+    blocks = in_search_blocks(query[asked], key, count, distance, None if own is None else own[asked], progress) if len(asked) else ()
     for block, found in blocks:
-        right = key_labels[found] == query_labels[asked[block], None]
-        for name, values in measures(right, relevant[asked[block]], k).items():
+        for name, values in measures(is_right(asked[block], found), relevant[asked[block]], k).items():
             sums[name] += float(values.sum())
     means = {name: value / len(asked) if len(asked) else math.nan for name, value in sums.items()}
     return means | {"queries_without_match": len(relevant) - len(asked)}
+
+# %% ../nbs/05_metrics.ipynb #8f1dd435
+def relevance_by_masks(related: Callable, query_labels: np.ndarray, key_labels: np.ndarray, own: bool, places: int) -> Relevance:
+    """Relevant are the positives of a relation, counted in blocks of its masks."""
+    itself = np.arange(len(query_labels), dtype="int32") if own else np.full(len(query_labels), -1, "int32")
+
+    def in_blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        size = rows_per_block(len(rows), max(len(key_labels), 1), block_size())
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            masks = masks_of(related, ops.take(labels, some, axis=0), keys, ops.convert_to_tensor(itself[some]))
+            positives, negatives = (ops.convert_to_numpy(mask) for mask in masks)
+            yield slice(start, start + size), positives, ~(positives | negatives)
+
+    def is_right(rows: np.ndarray, found: np.ndarray) -> np.ndarray:
+        right = np.zeros(found.shape, bool)
+        for some, positives, left_out in in_blocks(rows):
+            behind = np.argsort(np.take_along_axis(left_out, found[some], axis=1), axis=1, kind="stable")
+            right[some] = np.take_along_axis(positives, np.take_along_axis(found[some], behind, axis=1), axis=1)
+        return right
+
+    form = "any" if related is share_any else related
+    labels, keys = as_label_rows(query_labels, "query_labels", form), as_label_rows(key_labels, "labels", form)
+    everybody = np.arange(len(query_labels))
+    sums = [(positives.sum(axis=1), left_out.sum(axis=1)) for _, positives, left_out in in_blocks(everybody)]
+    relevant, left_out = (np.concatenate(each) for each in zip(*sums, strict=True)) if sums else (np.zeros(0, int),) * 2
+    count = min(max(places, relevant.max(initial=0)) + left_out.max(initial=0), len(key_labels))
+    return Relevance(relevant, count, None, is_right)
+
+
+def relevance_of(
+    relation: str | Callable, query_labels: np.ndarray, key_labels: np.ndarray, own: bool, places: int
+) -> dict[str, Relevance]:  # by what the names of measures end in
+    """What is relevant: once, or with the relation "levels" for each level."""
+    if related := related_by(relation):
+        return {"": relevance_by_masks(related, query_labels, key_labels, own, places)}
+    if relation == "equal":
+        return {"": relevance_of_classes(query_labels, key_labels, own, places)}
+    columns, (n, both) = key_labels.shape[1], (len(query_labels), np.concatenate([query_labels, key_labels]))
+    ends = {"": columns} if relation == "all" else {f"_level_{level}": level + 1 for level in range(columns)}
+    numbers = {name: np.unique(both[:, :end], axis=0, return_inverse=True)[1].reshape(-1) for name, end in ends.items()}
+    return {name: relevance_of_classes(classes[:n], classes[n:], own, places) for name, classes in numbers.items()}
 
 # %% ../nbs/05_metrics.ipynb #e415b002
 def retrieval_metrics(
@@ -212,29 +275,34 @@ def retrieval_metrics(
     query_labels: Tensor | None = None,
     distance: str | dict | Distance = "cosine",
     progress: bool = False,
+    relation: str | Callable = "equal",
 ) -> dict[str, float | int]:
     """How well a search among embeddings finds the query's class (arXiv 2003.08505): means over queries, from 0 to 1.
 
     The search is exact, in blocks; keys at equal distance come in any order. A ValueError says if embeddings are no finite
-    rows of floats, labels no integers, lengths or widths differ, queries come without labels, a place in `k` is below 1, or
-    there is no such distance; an ImportError, if scikit-learn is missing.
+    rows of floats, labels not what the relation asks for, lengths or widths differ, queries come without labels, a place in
+    `k` is below 1, or there is no such distance or relation; an ImportError, if scikit-learn is missing.
 
     Parameters
     ----------
     embeddings : array
         (m, d) floats to search among, the keys
     labels : array
-        (m,) or (m, 1) integers, their classes
+        (m,) or (m, 1) integers, their classes; with another relation, what that asks for
     k : int or several
         for recall@k and precision@k: how many of the nearest keys to look at
     query_embeddings : array, optional
         (n, d) floats to search with; None: each of the embeddings searches among the others
     query_labels : array, optional
-        (n,) or (n, 1) integers, given together with `query_embeddings`
+        (n,) or (n, 1) integers, or as `labels`, given together with `query_embeddings`
     distance : str, dict or Distance
         a name, a configuration or a distance of one's own; best that of the loss
     progress : bool
         show a bar
+    relation : str or function
+        which keys are relevant, and which are left out of the list: those that are positives, and those that are neither
+        positive nor negative; see `tripletloss.mine_triplets`. With "levels", measures are taken at each level, and their
+        names end in "_level_0" (the coarsest), "_level_1" and so on
 
     Returns
     -------
@@ -249,9 +317,13 @@ def retrieval_metrics(
     >>> found["recall_at_1"], found["queries_without_match"]
     (0.75, 0)
     """
-    key, key_labels = as_labelled_rows(embeddings, labels, ("embeddings", "labels"))
-    query, query_labels = as_queries(query_embeddings, query_labels, key, key_labels)
-    return mean_measures(query, query_labels, key, key_labels, check_places(k), get(distance), progress)
+    key, key_labels = as_labelled_rows(embeddings, labels, ("embeddings", "labels"), check_relation(relation))
+    query, query_labels = as_queries(query_embeddings, query_labels, key, key_labels, relation)
+    k, distance, found = check_places(k), get(distance), {}
+    for end, relevance in relevance_of(relation, query_labels, key_labels, query is key, max(k)).items():
+        measured = mean_measures(query, key, relevance, k, distance, progress)
+        found |= {name + end: value for name, value in measured.items()}
+    return found
 
 # %% ../nbs/05_metrics.ipynb #e6b3e2ce
 def check_examples(x: Any, y: Any | None) -> None:
@@ -268,7 +340,8 @@ def embed(
     x: Any,  # array or structure of arrays with n rows; or a dataset of batches (x, labels)
     y: Any | None,  # (n,) labels; None with a dataset
     batch_size: int | None,  # as for Keras's predict; unused with a dataset
-) -> tuple[np.ndarray, np.ndarray]:  # embeddings (n, d) and labels (n,)
+    relation: str | Callable = "equal",  # what form the labels have
+) -> tuple[np.ndarray, np.ndarray]:  # embeddings (n, d) and labels (n,) or (n, ...)
     """The embeddings of all examples, and their labels in the same order."""
     if y is not None:
         return model.predict(x, batch_size=batch_size, verbose=0), y
@@ -277,7 +350,7 @@ def embed(
         if not isinstance(batch, tuple | list) or len(batch) < 2:
             raise ValueError(f"x must be a dataset of batches (x, labels), or arrays together with y; received batches of {type(batch).__name__}.")
         embeddings.append(model.predict_on_batch(keras.tree.map_structure(np.asarray, batch[0])))
-        labels.append(check_labels(np.asarray(batch[1]), "labels"))
+        labels.append(check_labels(np.asarray(batch[1]), "labels", relation))
     if not labels:
         raise ValueError("x must be a dataset of batches (x, labels); received one without any.")
     return np.concatenate(embeddings), np.concatenate(labels)
@@ -297,7 +370,7 @@ class RetrievalCallback(keras.callbacks.Callback):
         (n, ...) rows, in any structure that the model takes; or a dataset of batches (x, labels) that gives each example
         once and can be read again: a `keras.utils.PyDataset`, one of tf.data, or PyTorch's DataLoader
     y : array, optional
-        (n,) or (n, 1) integer labels; None with a dataset
+        (n,) or (n, 1) integer labels, or what the relation asks for; None with a dataset
     k : int or several
         for recall@k and precision@k: how many of the nearest keys to look at
     every : int
@@ -308,6 +381,8 @@ class RetrievalCallback(keras.callbacks.Callback):
         a name, a configuration or a distance of one's own; best that of the loss
     batch_size : int, optional
         as for `keras.Model.predict`
+    relation : str or function
+        as for `retrieval_metrics`; best that of the loss
     embedder : keras.Model, optional
         the model that embeds, where it is not the one that is trained but shares its layers
 
@@ -331,22 +406,24 @@ class RetrievalCallback(keras.callbacks.Callback):
         *,
         distance: str | dict | Distance = "cosine",
         batch_size: int | None = None,
+        relation: str | Callable = "equal",
         embedder: keras.Model | None = None,
     ):
         super().__init__()
         check_examples(x, y)
         self.x, self.y, self.prefix, self.batch_size, self.embedder = x, y, prefix, batch_size, embedder
         self.k, self.every, self.distance = check_places(k), check_count("every", every, 1), get(distance)
+        self.relation = check_relation(relation)
         self.result: dict[str, float | int] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Every so many epochs, add the measures to the logs."""
         if (epoch + 1) % self.every:
             return
-        embeddings, labels = embed(self.embedder or self.model, self.x, self.y, self.batch_size)
-        self.result = retrieval_metrics(embeddings, labels, self.k, distance=self.distance)
+        embeddings, labels = embed(self.embedder or self.model, self.x, self.y, self.batch_size, self.relation)
+        self.result = retrieval_metrics(embeddings, labels, self.k, distance=self.distance, relation=self.relation)
         if logs is not None:
-            logs.update({self.prefix + name: value for name, value in self.result.items() if name != "queries_without_match"})
+            logs.update({self.prefix + name: value for name, value in self.result.items() if not name.startswith("queries")})
 
 # %% ../nbs/05_metrics.ipynb #e53e45b1
 def embedding_spread(
@@ -361,20 +438,26 @@ def embedding_spread(
 STATISTICS = ("active_share", "valid_share", "positive_distance", "negative_distance", "embedding_norm", "embedding_spread")
 
 
+def add_levels(levels: tuple[TripletSums, ...]) -> TripletSums:
+    """The sums over the triplets of all levels; 0 where a query is not valid."""
+    of_valid = [TripletSums(*sums[:3], *(ops.where(sums.triplets > 0, x, 0) for x in sums[3:])) for sums in levels]
+    return TripletSums(*(functools.reduce(ops.add, x) for x in zip(*of_valid, strict=True)))
+
+
 def triplet_statistics(
     loss: TripletLoss,
-    labels: Tensor,  # (n,) integers
+    labels: Tensor,  # (n,) integers, or what the relation asks for
     embeddings: Tensor,  # (n, d) floats
 ) -> tuple[Tensor, Tensor]:  # (6,) sums and (6,) counts, in the order of STATISTICS
     """The six numbers of a batch as sums and what they are divided by, without a gradient."""
     rows = ops.stop_gradient(ops.cast(embeddings, loss.dtype))
     batch = gather_batch(labels, rows, loss.distance, loss.gather_across_devices)
-    sums = compiled_once(sum_triplets, batch, loss.distance, loss.spec)
+    levels = compiled_once(sum_levels, batch, loss.distance, loss.spec)
+    sums = add_levels(levels)
     wide = keras.backend.result_type(loss.dtype, "float32")  # sums of a batch do not fit into half precision
-    of_rows = sums.triplets > 0, ops.ones_like(rows[:, 0]), ops.norm(rows, axis=1)
+    of_rows = valid_at_any_level(levels), ops.ones_like(rows[:, 0]), ops.norm(rows, axis=1)
     active = ops.where(ops.isnan(sums.total), np.nan, sums.active)
-    distances = (ops.where(of_rows[0], x, 0) for x in sums[3:])
-    totals = (ops.sum(ops.cast(x, wide)) for x in (sums.triplets, active, *distances, *of_rows))
+    totals = (ops.sum(ops.cast(x, wide)) for x in (sums.triplets, active, *sums[3:], *of_rows))
     triplets, active, positive, negative, valid, n, norms = totals
     numbers = active, valid, positive, negative, norms, ops.cast(embedding_spread(rows), wide)
     return ops.stack(numbers), ops.stack([triplets, n, triplets, triplets, n, ops.ones_like(n)])
@@ -415,10 +498,10 @@ class TripletMetrics(keras.metrics.Metric):
         self.counts = self.add_variable((len(STATISTICS),), "zeros", name="counts")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add a batch: integer labels (n,) or (n, 1), and embeddings (n, d)."""
+        """Add a batch: integer labels (n,) or (n, 1), or what the loss's relation asks for, and embeddings (n, d)."""
         if sample_weight is not None:
             raise ValueError("sample_weight must be None: pass TripletMetrics in compile(metrics=...), not weighted_metrics.")
-        labels, embeddings = as_labels(_cast_probe_labels(y_true), "y_true"), as_embeddings(y_pred, "y_pred")
+        labels, embeddings = as_labels(_cast_probe_labels(y_true), "y_true", self.loss.relation), as_embeddings(y_pred, "y_pred")
         check_no_mask(y_pred)
         sums, counts = triplet_statistics(self.loss, labels, embeddings)
         self.sums.assign_add(ops.cast(sums, self.dtype))

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['POSITIVE_MINING_STRATEGIES', 'NEGATIVE_MINING_STRATEGIES', 'TILE_KEYS', 'DATASET_POSITIVE_STRATEGIES', 'SAMPLINGS',
            'pick', 'pick_semi_hard', 'check_strategies', 'pick_negative', 'mine_table', 'Triplets', 'mine_small',
-           'mine_batch', 'mine_triplets', 'nearest_negatives', 'distances_to', 'ClassRows', 'class_rows',
-           'extreme_positives', 'random_positives', 'NegativeRule', 'negative_rule', 'least_distance',
-           'choose_negatives', 'TripletIndices', 'mine_anchors', 'check_candidates', 'warn_of_missing', 'mine_rows',
-           'mine_dataset']
+           'share_any', 'related_by', 'masks_of', 'fits', 'mine_by_masks', 'mine_levels', 'mine_batch', 'mine_triplets',
+           'nearest_negatives', 'distances_to', 'ClassRows', 'class_rows', 'extreme_positives', 'random_positives',
+           'NegativeRule', 'negative_rule', 'least_distance', 'choose_negatives', 'TripletIndices', 'mine_anchors',
+           'check_candidates', 'warn_of_missing', 'mine_rows', 'mine_dataset']
 
 # %% ../nbs/01_mining.ipynb #8a1f2cd5
 import warnings
@@ -19,10 +19,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._blocks import has_ranking_rows, mine_in_blocks, ranking, references
-from ._checks import Tensor, as_embeddings, as_labelled_rows, check_count, check_name, check_number
-from ._tables import Batch, as_batch, first_match, fits_in_block, rows_per_block, take_per_row
-from .distances import Cosine, Distance, get
+from ._blocks import has_ranking_rows, mine_in_blocks, nearby_keys, ranking, references, table_around
+from ._checks import Tensor, as_dense, as_embeddings, as_labelled_rows, check_count, check_name, check_number, check_relation
+from ._tables import Batch, as_batch, first_match, fits_in_block, level_batches, map_blocks, rows_per_block, take_per_row
+from .distances import Cosine, Distance, at_least_one_row, get
 from .distribution import block_size, compiled_once
 
 # %% ../nbs/01_mining.ipynb #211980a2
@@ -124,12 +124,78 @@ def mine_small(batch: Batch, distance: Distance, *strategies: str) -> Triplets:
     chosen = mine_table(everywhere.table(everywhere.rows), positives, ~same, *strategies, within_class)
     return Triplets(*chosen, ops.any(positives, axis=1) & ~ops.all(same, axis=1))
 
+# %% ../nbs/01_mining.ipynb #e2da4ecc
+def share_any(
+    query_labels: Tensor,  # (b, c) booleans
+    key_labels: Tensor,  # (m, c) booleans
+) -> tuple[Tensor, Tensor]:  # (b, m) booleans each: positive, negative
+    """The relation "any": positive with a label in common, negative without."""
+    shared = ops.cast(query_labels, "float32") @ ops.transpose(ops.cast(key_labels, "float32")) > 0
+    return shared, ~shared
+
+
+def related_by(relation: str | Callable) -> Callable | None:
+    """The function that makes masks of labels; None where integer labels are compared."""
+    return share_any if relation == "any" else relation if callable(relation) else None
+
+
+def masks_of(
+    related: Callable,  # maps labels (b, ...) and (m, ...) to booleans (b, m) and (b, m): positive, negative
+    labels: Tensor,  # (b, ...)
+    key_labels: Tensor,  # (m, ...)
+    self_index: Tensor,  # (b,) the key that each query itself is; -1 where it is none
+) -> tuple[Tensor, Tensor]:  # (b, m) booleans each: positive, negative
+    """What a relation says, without each query itself; ValueError if it returns anything but two tables of booleans."""
+    masks = related(labels, key_labels)
+    masks = masks if isinstance(masks, (tuple, list)) else [masks]
+    tables = [as_dense(mask, "what relation returns", "two tables of booleans, positive and negative") for mask in masks]
+    found = [(keras.backend.standardize_dtype(table.dtype), tuple(table.shape)) for table in tables]
+    lengths = labels.shape[0], key_labels.shape[0]
+    if len(found) != 2 or not all(dtype == "bool" and fits(shape, lengths) for dtype, shape in found):
+        received = " and ".join(f"{dtype} of shape {shape}" for dtype, shape in found)
+        raise ValueError(f"relation must return two tables of booleans, positive and negative, of shape {lengths}; received {received}.")
+    others = self_index[:, None] != ops.arange(ops.shape(key_labels)[0], dtype="int32")
+    positives = tables[0] & others
+    return positives, tables[1] & others & ~positives
+
+
+def fits(shape: tuple, expected: tuple) -> bool:
+    """Whether a shape is as expected, as far as a graph knows the two."""
+    return len(shape) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True))
+
+# %% ../nbs/01_mining.ipynb #09123192
+def mine_by_masks(batch: Batch, distance: Distance, related: Callable, *strategies: str) -> Triplets:
+    """The rule over the masks of a relation, block by block."""
+    n = ops.shape(batch.labels)[0]
+    batch = Batch(*(at_least_one_row(x) for x in batch[:4]), *batch[4:])  # a graph may be given none
+    key_labels, keys, key_nan = batch.keys
+    keys, near = ops.stop_gradient(keys), nearby_keys(batch, distance)
+
+    def of_block(block: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        label, self_index, reference, rows = block
+        positives, negatives = masks_of(related, label, key_labels, self_index)
+        table = table_around(distance, rows, keys, (reference, near[1])) + key_nan
+        chosen = mine_table(table, positives, negatives, *strategies)
+        return *chosen, ops.any(positives, axis=1) & ops.any(negatives, axis=1)
+
+    size = rows_per_block(ops.shape(batch.nan)[0], ops.shape(key_nan)[0], block_size())
+    blocks = map_blocks(of_block, (batch.labels, batch.self_index, near[0], ops.stop_gradient(batch.rows)), size)
+    return Triplets(*(x[:n] for x in blocks))
+
+# %% ../nbs/01_mining.ipynb #6225e507
+def mine_levels(batch: Batch, distance: Distance, positive: str, negative: str, relation: str | Callable) -> Triplets:
+    """The triplets of a batch; with the relation "levels", (n, levels) of them."""
+    mined = [mine_batch(level, distance, positive, negative, relation=relation) for level in level_batches(batch, relation)]
+    return Triplets(*(ops.stack(x, axis=1) for x in zip(*mined, strict=True))) if relation == "levels" else mined[0]
+
 # %% ../nbs/01_mining.ipynb #f1bfef47
-def mine_batch(batch: Batch, distance: Distance, *strategies: str) -> Triplets:
+def mine_batch(batch: Batch, distance: Distance, *strategies: str, relation: str | Callable = "equal") -> Triplets:
     """Choose a positive and a negative key for each query of a checked batch."""
     if batch.labels.shape[0] == 0:  # PyTorch has no extremes of nothing
         nothing = ops.zeros((0,), "int32")
         return Triplets(nothing, nothing, nothing > 0)
+    if related := related_by(relation):
+        return mine_by_masks(batch, distance, related, *strategies)
     is_small = fits_in_block(ops.shape(batch.labels)[0], ops.shape(batch.keys[0])[0], block_size())
 
     def in_one_table() -> Triplets:
@@ -152,18 +218,20 @@ def mine_triplets(
     remove_diagonal: bool | None = None,
     positive_mining_strategy: str = "hard",
     negative_mining_strategy: str = "semi-hard",
+    relation: str | Callable = "equal",
 ) -> Triplets:
     """Choose a positive and a negative key for each query (arXiv 1503.03832, 1703.07737), without a gradient.
 
-    A ValueError names the argument if labels are no integers, embeddings no rows of floats, lengths or widths differ,
-    keys come without labels, or there is no such distance or strategy.
+    A ValueError names the argument if labels are not what the relation asks for, embeddings no rows of floats, lengths or
+    widths differ, keys come without labels, or there is no such distance, strategy or relation.
 
     Parameters
     ----------
     query_labels : (n,) or (n, 1) integers
+        with another relation, what that asks for
     query_embeddings : (n, d) floats
     key_labels, key_embeddings : (m,) integers and (m, d) floats, optional
-        where positives and negatives come from; None: the queries
+        where positives and negatives come from, labels in the form of the queries'; None: the queries
     distance : str, dict or Distance
         a name, a configuration or a distance of one's own
     remove_diagonal : bool, optional
@@ -172,22 +240,33 @@ def mine_triplets(
         "hard" (the farthest) or "easy" (the nearest)
     negative_mining_strategy : str
         "hard" (the nearest), "semi-hard" (the nearest beyond the farthest positive) or "easy" (the farthest)
+    relation : str or function
+        what makes positives and negatives of labels: "equal" (integers: the same, and all others), "any" (0 and 1 of shape
+        (n, c), several labels a row: one in common, and none), "all" (likewise: the same labels, and all others), "levels"
+        (integers of shape (n, levels), from coarse to fine: at each level the same down to it, and all others), or a
+        function of labels (b, ...) and key labels (m, ...) that returns two tables (b, m) of booleans, positive and
+        negative; a key that is neither is left out
 
     Returns
     -------
     Triplets
-        `positive` and `negative`, (n,) indices of keys, and `valid`, (n,) booleans: the query has both
+        `positive` and `negative`, (n,) indices of keys, and `valid`, (n,) booleans: the query has both; with the relation
+        "levels" each is (n, levels)
 
     Examples
     --------
     >>> triplets = mine_triplets([0, 0, 1], [[0.0], [1.0], [3.0]], distance="euclidean")
     >>> [int(index) for index in triplets.positive], [int(index) for index in triplets.negative][:2]
     ([1, 0, 2], [2, 2])
+    >>> several = [[1, 0], [1, 1], [0, 1], [0, 0]]  # two labels, of which a row may have none, one or both
+    >>> [bool(valid) for valid in mine_triplets(several, [[0.0], [1.0], [3.0], [4.0]], relation="any").valid]
+    [True, True, True, False]
     """
     distance = get(distance)
     check_strategies(positive_mining_strategy, negative_mining_strategy, but=("all",))
-    batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings, distance, remove_diagonal)
-    return compiled_once(mine_batch, batch, distance, positive_mining_strategy, negative_mining_strategy)
+    check_relation(relation)
+    batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings, distance, remove_diagonal, relation)
+    return compiled_once(mine_levels, batch, distance, positive_mining_strategy, negative_mining_strategy, relation)
 
 # %% ../nbs/01_mining.ipynb #e06d60dc
 TILE_KEYS = 16384  # at most: the longer the rows of a tile, the fewer of their numbers have to be kept on the way

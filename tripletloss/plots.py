@@ -520,7 +520,7 @@ def plot_triplets(
     """Embeddings as by `plot_embeddings`, with arrows from anchors to the positives and negatives that the loss chooses.
 
     A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, `loss` is no
-    `TripletLoss`, `anchors` are no row numbers, or a distance is not finite.
+    `TripletLoss` or has another relation than "equal", `anchors` are no row numbers, or a distance is not finite.
 
     Parameters
     ----------
@@ -551,6 +551,8 @@ def plot_triplets(
     points, loss = as_points(embeddings, labels), TripletLoss("euclidean") if loss is None else loss
     if not isinstance(loss, TripletLoss):
         raise ValueError(f"loss must be a TripletLoss; received {loss!r}.")
+    if loss.relation != "equal":
+        raise ValueError(f"loss must have the relation 'equal', since a point is drawn with one label; received {loss.relation!r}.")
     n = len(points.rows)
     anchors = np.linspace(0, n - 1, min(n, 12)).astype(int) if anchors is None else np.unique(as_row_numbers(anchors, n, "anchors"))
     mined, ax = mined_triplets(points, anchors, loss), axes_for(ax, height=4.0)

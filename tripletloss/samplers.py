@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EpochShuffler', 'check_rows', 'as_source', 'take_rows', 'class_places', 'PKPlanner', 'warn_of_small_classes',
-           'PKBatches', 'class_means', 'nearest_classes', 'RenewNeighbours']
+           'class_members', 'PKBatches', 'class_means', 'nearest_classes', 'RenewNeighbours']
 
 # %% ../nbs/04_samplers.ipynb #abeaf61d
 import warnings
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._checks import Tensor, as_embeddings, as_labels, as_rows, check_count, check_labels, check_lengths, check_number, check_together
+from ._checks import Tensor, as_embeddings, as_labels, as_rows, check_count, check_labels, check_lengths, check_number, check_relation, check_together
 from ._tables import rows_per_block
 from .distances import Distance, get
 from .distribution import block_size
@@ -198,6 +198,19 @@ def warn_of_small_classes(
             stacklevel=3,  # the line that made the PKBatches
         )
 
+# %% ../nbs/04_samplers.ipynb #d6f53c5c
+def class_members(
+    labels: np.ndarray,  # (n,) integers; with another relation (n, c)
+    relation: str,
+) -> tuple[np.ndarray, np.ndarray]:  # (r,) row numbers, and (r,) integers, the class of each
+    """Which rows stand in which class; ValueError for a function, which makes no classes."""
+    if callable(check_relation(relation)):
+        raise ValueError(f"relation must be a name here, since a function makes no classes to draw from; received {relation!r}.")
+    if relation == "any":
+        return np.nonzero(labels)
+    classes = labels if relation == "equal" else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    return np.arange(len(labels)), classes
+
 # %% ../nbs/04_samplers.ipynb #0519aab5
 class PKBatches(keras.utils.PyDataset):
     """Batches of P classes with K examples each (arXiv 1703.07737), for `keras.Model.fit`.
@@ -211,7 +224,7 @@ class PKBatches(keras.utils.PyDataset):
     x : array, structure of arrays, or function
         (n, ...) rows; or a function that maps row numbers (P*K,) to a batch, for data that does not fit in memory
     y : array
-        (n,) or (n, 1) integer labels; batches hold them in their own dtype
+        (n,) or (n, 1) integer labels, or what the relation asks for; batches hold them in their own dtype
     classes_per_batch : int
         P, at least 2
     examples_per_class : int
@@ -220,11 +233,15 @@ class PKBatches(keras.utils.PyDataset):
         None: n // (P*K), or 1 if that is 0
     augment : function, optional
         `augment(x_batch, generator)` returns the batch changed; the same numbers, whatever the number of workers
+    relation : str
+        what a class is: the rows of one label ("equal"; "any", where a row may have several labels and come more than once
+        in a batch), of one set of labels ("all") or of one path ("levels"). A function makes no classes to draw from
     seed : int, optional
         not negative; None draws one, which is kept as an attribute
     class_neighbours : array, optional
         (C, c) labels of the classes near each of the C classes, these in the order of `np.unique(y)`, as `nearest_classes`
-        finds them: a batch is a class and some of its neighbours. To set the attribute draws this epoch's batches anew
+        finds them: a batch is a class and some of its neighbours. To set the attribute draws this epoch's batches anew. Of
+        another relation, the number of the label ("any"), or the place in `np.unique(y, axis=0)`
     p_random : float
         with `class_neighbours`, which share of the other P - 1 classes is drawn from all classes even so
     **kwargs
@@ -247,20 +264,22 @@ class PKBatches(keras.utils.PyDataset):
         *,
         batches_per_epoch: int | None = None,
         augment: Callable | None = None,
+        relation: str = "equal",
         seed: int | None = None,
         class_neighbours: Any | None = None,
         p_random: float = 0.5,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.labels, self.augment = check_labels(y), augment
-        as_labels(self.labels, "y")  # JAX would cut what it cannot hold before a loss sees it
+        self.labels, self.augment, self.relation = check_labels(y, relation=check_relation(relation)), augment, relation
+        as_labels(self.labels, "y", relation)  # JAX would cut what it cannot hold before a loss sees it
         self.source = as_source(x, len(self.labels))
         self.seed = np.random.SeedSequence().entropy if seed is None else check_count("seed", seed, 0)
+        self.rows, classes = class_members(self.labels, relation)
         generator = np.random.default_rng(self.seed)
-        self.planner = PKPlanner(self.labels, classes_per_batch, examples_per_class, generator, class_neighbours, p_random)
+        self.planner = PKPlanner(classes, classes_per_batch, examples_per_class, generator, class_neighbours, p_random)
         self.batches = self.planner.batches if batches_per_epoch is None else check_count("batches_per_epoch", batches_per_epoch, 1)
-        warn_of_small_classes(self.labels, self.planner.K)
+        warn_of_small_classes(classes, self.planner.K)
         self.epoch_plan = 0, self.planner.draw(self.batches)
 
     @property
@@ -280,7 +299,7 @@ class PKBatches(keras.utils.PyDataset):
         """Batch `index` of this epoch: x with P*K rows, and labels (P*K,)."""
         index = range(self.batches)[index]  # raises the IndexError at which a for loop ends
         epoch, plan = self.epoch_plan  # read once: another thread may be ending the epoch
-        rows = plan[index].reshape(-1)
+        rows = self.rows[plan[index].reshape(-1)]
         x = take_rows(self.source, rows)
         if self.augment is not None:
             x = check_rows(self.augment(x, np.random.default_rng([self.seed, epoch, index])), len(rows), "what augment returns")
@@ -345,8 +364,9 @@ class RenewNeighbours(keras.callbacks.Callback):
     """Sets `PKBatches.class_neighbours` to the nearest classes of the model, every few epochs of `keras.Model.fit`.
 
     Batches are at random until it does so for the first time, unless the dataset has neighbours from the start. A ValueError
-    says if `batches` are no `PKBatches`, `x` comes without `y`, lengths differ, `every` or `batch_size` is below 1, or there
-    is no such distance; and, after an epoch, if `count` exceeds the number of other classes or `y` lacks a class.
+    says if `batches` are no `PKBatches` or have another relation than "equal", `x` comes without `y`, lengths differ, `every`
+    or `batch_size` is below 1, or there is no such distance; and, after an epoch, if `count` exceeds the number of other
+    classes or `y` lacks a class.
 
     Parameters
     ----------
@@ -389,8 +409,8 @@ class RenewNeighbours(keras.callbacks.Callback):
         embedder: keras.Model | None = None,
     ):
         super().__init__()
-        if not isinstance(batches, PKBatches):
-            raise ValueError(f"batches must be PKBatches; received {batches!r}.")
+        if not isinstance(batches, PKBatches) or batches.relation != "equal":
+            raise ValueError(f"batches must be PKBatches, with the relation 'equal'; received {batches!r}.")
         self.batches, self.every, self.distance, self.embedder = batches, check_count("every", every, 1), get(distance), embedder
         self.count, self.batch_size = batches.planner.P - 1 if count is None else count, check_count("batch_size", batch_size, 1)
         given = check_together(x=x, y=y)

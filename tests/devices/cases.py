@@ -19,7 +19,7 @@ CYCLE = [0, 1, 2] * 4
 class Case(NamedTuple):
     """One batch on several replicas, and the arguments of its loss."""
 
-    labels: list[int]  # of the whole batch
+    labels: list[int] | list[list[int]]  # of the whole batch
     sizes: tuple[int, ...]  # how many of its rows each replica gets
     arguments: dict
     weighted: bool = False
@@ -62,6 +62,12 @@ for reduction in ("sum_over_batch_size", "sum", "mean_with_sample_weight"):
 for average in ("triplets", "active"):
     CASES[f"all/all, {average}"] = Case(*FEW, mining("all", "all", average=average))
 CASES["all/semi-hard, triplets"] = Case(*FEWER, mining("all", "semi-hard", average="triplets"))
+# Rows of labels travel too: those that several have in common, and paths, which are numbered when all are there.
+SEVERAL = [[int(label in (row % 3, 3 + row % 2)) for label in range(5)] for row in range(N)]
+PATHS = [[row % 2, row % 5] for row in range(N)]
+CASES["all/all, any label in common"] = Case(SEVERAL, (8, 4), mining("all", "all", relation="any"))
+levels = mining("all", "semi-hard", relation="levels", margin=[2.0, 1.0], average="triplets")
+CASES["all/semi-hard, levels"] = Case(PATHS, (6, 6), levels)
 
 # For where each case is compiled, and takes seconds.
 SHORT = ["hard/semi-hard, mean_with_sample_weight, weighted", "hard/hard, no rows on one", "all/all, active"]

@@ -242,6 +242,7 @@ REFUSED = {
     ("triplets",): [
         *(({"anchors": anchors}, ANCHORS) for anchors in ([18], [-1], [], 3, [[1]], [0.5], ["a"], [True])),
         *(({"loss": loss}, LOSS) for loss in ("hard", tl.TripletLoss, tl.MetricLoss(tl.triplet_loss), 1.0)),
+        ({"loss": tl.TripletLoss(relation="any")}, "loss must have the relation 'equal'"),
     ],
     ("distances",): [
         ({"margin": -1}, "margin must be a finite number >= 0; received -1"),

@@ -51,7 +51,7 @@ tl.TripletLoss(Halved("halved"))
 REVEALED = {
     "tl.TripletLoss": [
         "(distance: str | dict[Any, Any] | tripletloss.distances.Distance =",
-        "soft_margin: bool =, margin: float =, name: str | None =, *, average: str =",
+        "soft_margin: bool =, margin: float | typing.Sequence[float] =, name: str | None =, *, average: str =",
         "-> tripletloss.losses.TripletLoss",
     ],
     "tl.TripletLoss()": ["tripletloss.losses.TripletLoss"],
@@ -66,7 +66,7 @@ REVEALED = {
     "tl.__version__": ["str"],
 }
 WRONG = {
-    'tl.TripletLoss(margin="wide")': 'Argument "margin" to "TripletLoss" has incompatible type "str"; expected "float"',
+    'tl.TripletLoss(margin="wide")': 'Argument "margin" to "TripletLoss" has incompatible type "str"; expected "float | Sequence[float]"',
     "tl.TripletLoss(border=1.0)": 'Unexpected keyword argument "border" for "TripletLoss"',
     "tl.TripletLos()": 'Module has no attribute "TripletLos"',
     'tl.samplers.PKBatches(x, y, classes_per_batch="8")': 'Argument "classes_per_batch" to "PKBatches" has incompatible type "str"',
