@@ -30,7 +30,7 @@ SECONDS = 900  # for a test; what takes longer was caught in a loop without end
 # Which tests know most about a module, behind those of its name; they come first.
 ENGINE = ("regressions", "mining", "strategies")
 NEAREST = {"_blocks": ENGINE, "_tables": ENGINE, "mining": ENGINE, "_sums": ("strategies", "regressions")}
-NEAREST |= {"_checks": ("misuse", "precision"), "distances": ("precision",), "losses": ("keras", "strategies")}
+NEAREST |= {"_checks": ("misuse", "precision"), "distances": ("precision",), "losses": ("keras", "strategies"), "training": ("memory",)}
 
 
 class Mutation(NamedTuple):
@@ -165,6 +165,14 @@ MUTATIONS = [
     M("a process takes another's rows for its own", "_1[:_2.get_rank()]", "_1[:_2.get_rank() + 1]", only="torch"),
     M("gradients at another process's rows are lost", "_1.register_hook(_2)", "None", only="torch"),
     M("a process's mean is not scaled to that of all", "_1 * replicas()", "_1", only="torch"),
+    M("places not filled yet are counted as negatives", "(_1 if _2 is None else _2) - _3", "_1 - _3", "class_index"),
+    M("places not filled yet are negatives", "(_1 & _2, _3 & _2)", "(_1 & _2, _3)", "sum_block"),
+    M("a copy of the query is its positive", "ops.where(_1 < _2.key_count, _1, 0)", "_1", "mine_small"),
+    M("the memory is used while it warms up", "ops.where(_1 < _2, _3, _4)", "_4", "enqueue"),
+    M("the memory is as old as the last batch", "ops.minimum(_1 + _2, self.size)", "_2 + 0 * _1", "enqueue"),
+    M("keys as in training", "self.key_model(_1, training=False)", "self.key_model(_1, training=True)"),
+    M("slow keys are fast", "_1 * _2 + (1 - _1) * _3", "_3", "follow"),
+    M("the slow network never copies the other", "ops.where(_1 == 0, 0.0, _2)", "_2", "embed_keys"),
 ]  # fmt: skip
 NOTHING = Mutation("nothing", "TILE = _1", "TILE = _1")
 

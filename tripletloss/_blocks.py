@@ -204,8 +204,8 @@ def mine_in_blocks(
 
     With the strategy "all" for positives, all three are (n, MAX_LISTED_POSITIVES), for batches without larger classes.
     """
-    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2])
-    padded, candidates = padded_key_index(ops.shape(batch.keys[0])[0]), first_positives(index)
+    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2], batch.key_count)
+    padded, candidates = padded_key_index(ops.shape(batch.keys[0])[0], batch.key_count), first_positives(index)
     everywhere, within_class = ranking(batch, distance, padded=padded), None
     if has_ranking_rows(distance):
         within_class = ranking(batch, distance, references(batch, index.query_reference, index.key_reference), padded)

@@ -224,16 +224,19 @@ def linear_sums(found: PairWeights, distances: Tensor) -> tuple[Tensor, ...]:
 def sum_block(
     queries: tuple[Tensor, ...],  # of b queries: a ClassIndex's start, positives, negatives and self_rank; label, self_index, nan
     rows: tuple[Tensor, Tensor],  # theirs, and those of their references (b, d)
-    keys: tuple[Tensor, ...],  # of m keys: their order by class; label and nan
+    keys: tuple[Tensor, ...],  # of m keys: their order by class; label and nan; booleans, which are there, or None for all
     key_rows: tuple[Tensor, Tensor],  # theirs, and those of their references (m, d)
     distance: Distance,
     spec: LossSpec,
     lists_few: bool,  # where there are few positives, they are listed
 ) -> tuple[Tensor, ...]:  # (b,) each, as TripletSums
     """All triplets of some queries, from their distances to all keys; only the distances have a gradient."""
-    (start, positives, negatives, self_rank, label, self_index, nan), (order, key_label, key_nan) = queries, keys
+    (start, positives, negatives, self_rank, label, self_index, nan), (order, key_label, key_nan, is_there) = queries, keys
     same = label[:, None] == key_label
     others = same & (self_index[:, None] != ops.arange(ops.shape(key_label)[0], dtype="int32"))
+    negative = ~same
+    if is_there is not None:
+        others, negative = others & is_there, negative & is_there
     distances = distance.table(rows[0], key_rows[0])
     not_finite = nan[:, None] + key_nan
     ranked = known = ops.stop_gradient(distances) + not_finite
@@ -244,9 +247,9 @@ def sum_block(
     index = ClassIndex(order, start, ops.where(valid, positives, 0), negatives, self_rank, order, order)
     if spec.negative_mining_strategy != "all":
         few = (index.positives, lambda: first_positives(index)) if lists_few else ()
-        found = weigh_mined_negatives(known, ranked, others & valid[:, None], ~same, spec, *few)
+        found = weigh_mined_negatives(known, ranked, others & valid[:, None], negative, spec, *few)
     else:
-        found = weigh_positives(known, others, ~same, index.positives, lambda rank: gather_positives(index, rank + 0 * start), spec)
+        found = weigh_positives(known, others, negative, index.positives, lambda rank: gather_positives(index, rank + 0 * start), spec)
     return linear_sums(found, distances)
 
 # %% ../nbs/engine/sums.ipynb #573ce83c
@@ -271,12 +274,13 @@ def sum_in_tables(batch: Batch, index: ClassIndex, distance: Distance, spec: Los
     """All triplets of a batch, block by block; 0 if they are not `needed`."""
     key_labels, keys, key_nan = batch.keys
     around = references(batch, index.query_reference, index.key_reference)
+    is_there = None if batch.key_count is None else ops.arange(ops.shape(key_labels)[0], dtype="int32") < batch.key_count
 
     def of_block(block: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         *queries, rows, reference = block
 
         def sums(rows: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-            of_keys = index.order, key_labels, key_nan
+            of_keys = index.order, key_labels, key_nan, is_there
             return sum_block(tuple(queries), (rows, reference), of_keys, (keys, around[1]), distance, spec, needed is None)
 
         return sums(rows, keys) if needed is None else add_if(needed, sums, rows, keys)
@@ -346,7 +350,7 @@ def sum_all(
     is_small = fits_in_block(ops.shape(batch.labels)[0], ops.shape(batch.keys[0])[0], block_size())
     if related := related_by(spec.relation):
         return sum_by_masks(batch, distance, spec, related, is_small)
-    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2])
+    index = class_index(batch.labels, batch.key_labels, batch.self_index, batch.keys[2], batch.key_count)
     if is_small is True:
         return sum_in_tables(batch, index, distance, spec)
     if spec.negative_mining_strategy == "all":

@@ -50,11 +50,14 @@ def argmax_tiled(
 # %% ../nbs/engine/tables.ipynb #313cdebe
 def padded_key_index(
     m: int | Tensor,  # keys, at least 1
+    count: Tensor | None = None,  # () how many of them are there, the others being copies of the first; None: all
 ) -> Tensor:  # (w,) int32: which key stands in each column
     """All keys in turn, then the first again until the row is whole tiles; rows too short for tiles are not padded."""
     padding = 0 if isinstance(m, int) and m <= 4 * TILE else -m % TILE
     index = ops.arange(m + padding, dtype="int32")
-    return index if isinstance(padding, int) and padding == 0 else ops.where(index < m, index, 0)
+    if count is None and isinstance(padding, int) and padding == 0:
+        return index
+    return ops.where(index < (m if count is None else count), index, 0)
 
 
 def take_padded(
@@ -161,22 +164,26 @@ def class_index(
     key_labels: Tensor | None,  # (m,) integers, m >= 1; None: the queries'
     self_index: Tensor,  # (n,) the key that each query itself is; -1 where it is none
     key_nan: Tensor,  # (m,) NaN for keys that are not finite, else 0
+    key_count: Tensor | None = None,  # () how many of the keys are there; None: all
 ) -> ClassIndex:
     """Sort the keys by class, and find each query's class."""
     n, m = ops.shape(labels)[0], ops.shape(labels if key_labels is None else key_labels)[0]
     numbers = class_numbers(labels if key_labels is None else ops.concatenate([key_labels, labels]))
     of_keys, of_queries = (numbers, numbers) if key_labels is None else (numbers[:m], numbers[m:])
+    if key_count is not None:  # the others are a class of their own
+        of_keys = ops.where(ops.arange(m, dtype="int32") < key_count, of_keys, n + m)
     order = ops.cast(ops.argsort(of_keys), "int32")
-    sizes = ops.segment_sum(ops.ones_like(of_keys), of_keys, num_segments=n + m)
+    sizes = ops.segment_sum(ops.ones_like(of_keys), of_keys, num_segments=n + m + 1)
     starts = ops.cumsum(sizes) - sizes
     start, size = ops.take(starts, of_queries), ops.take(sizes, of_queries)
     itself, exists = ops.clip(self_index, 0, m - 1), (self_index >= 0) & (self_index < m)
     is_key = exists & ops.equal(ops.take(of_keys, itself), of_queries)  # not ==, which forgets shapes in a graph
     self_rank = ops.where(is_key, ops.take(ops.cast(ops.argsort(order), "int32"), itself) - start, m)
     candidate = ops.where(ops.isnan(key_nan), -m, -ops.arange(m, dtype="int32"))
-    first = ops.clip(-ops.segment_max(candidate, of_keys, num_segments=n + m), 0, m - 1)
+    first = ops.clip(-ops.segment_max(candidate, of_keys, num_segments=n + m + 1), 0, m - 1)
     references = ops.take(first, of_queries), ops.take(first, of_keys)
-    return ClassIndex(order, start, size - ops.cast(is_key, "int32"), m - size, self_rank, *references)
+    negatives = (m if key_count is None else key_count) - size
+    return ClassIndex(order, start, size - ops.cast(is_key, "int32"), negatives, self_rank, *references)
 
 # %% ../nbs/engine/tables.ipynb #0ea20e0c
 MAX_LISTED_POSITIVES = 16  # of a query; larger classes are searched with masks, or put in order
@@ -214,11 +221,12 @@ class Batch(NamedTuple):
     key_labels: Tensor | None = None  # (m,) or (m, ...) likewise, dtype as the queries', m >= 1
     key_rows: Tensor | None = None  # (m, d) prepared floats, dtype as the queries'
     key_nan: Tensor | None = None  # (m,) 0 or NaN
+    key_count: Tensor | None = None  # () int32: how many of the keys are there, the others being copies of the first; None: all
 
     @property
     def keys(self) -> tuple[Tensor, Tensor, Tensor]:
         """Labels (m,), rows (m, d) and nan (m,) of the keys."""
-        return self[:3] if self.key_rows is None else self[4:]
+        return self[:3] if self.key_rows is None else self[4:7]
 
 # %% ../nbs/engine/tables.ipynb #9ea325e8
 def prepare_rows(
@@ -237,13 +245,17 @@ def batch_of(
     self_index: Tensor,  # (n,)
     key_labels: Tensor | None = None,  # (m,) checked; None: the queries'
     key: Tensor | None = None,  # (m, d) checked, dtype as the queries'; None: the queries
+    key_count: Tensor | None = None,  # () int32: how many of the keys are there, at least 1; None: all
 ) -> Batch:
     """Prepared rows of what was checked. Where other keys are none at all, one of zeros stands in: no query has both."""
     if key is None:
         return Batch(labels, *prepare_rows(query, distance), self_index)
     labels, key_labels = one_label_dtype(labels, key_labels)
     keys = at_least_one_row(key_labels), *prepare_rows(at_least_one_row(key), distance)
-    return Batch(labels, *prepare_rows(query, distance), self_index, *keys)
+    if key_count is not None:
+        is_there = ops.arange(ops.shape(keys[0])[0], dtype="int32") < key_count
+        keys = tuple(ops.where(is_there if len(x.shape) == 1 else is_there[:, None], x, x[:1]) for x in keys)
+    return Batch(labels, *prepare_rows(query, distance), self_index, *keys, key_count)
 
 # %% ../nbs/engine/tables.ipynb #3cc454fb
 def as_batch(

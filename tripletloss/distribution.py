@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['tensorflow_replicas', 'torch_replicas', 'replicas', 'to_sendable_dtype', 'tensorflow_gather', 'torch_sum',
-           'torch_gather', 'gather', 'all_reduce_sum', 'mean_scale', 'sum_scale', 'is_shape_probe', 'on_accelerator',
-           'block_size', 'set_block_size', 'as_written', 'compiled_once', 'segment_sum', 'tensorflow_remat', 'remat',
-           'scan']
+           'torch_gather', 'gather', 'all_reduce_sum', 'mean_scale', 'sum_scale', 'is_shape_probe', 'at_most',
+           'on_accelerator', 'block_size', 'set_block_size', 'as_written', 'compiled_once', 'segment_sum',
+           'tensorflow_remat', 'remat', 'scan']
 
 # %% ../nbs/07_distribution.ipynb #466eb733
 import functools
@@ -173,6 +173,23 @@ def is_shape_probe() -> bool:
     import tensorflow as tf
 
     return tf.distribute.in_cross_replica_context() and not tf.executing_eagerly()
+
+# %% ../nbs/07_distribution.ipynb #b10c5e02
+def at_most(
+    rows: Tensor,  # (n, ...)
+    most: int,  # how large n may be
+    message: str,
+) -> Tensor:  # (n, ...) the rows themselves
+    """Raise `message` if there are more rows."""
+    n = ops.shape(rows)[0]
+    if isinstance(n, int):
+        if n > most:
+            raise ValueError(message)
+        return rows
+    import tensorflow as tf  # the only one whose graphs do not know n
+
+    with tf.control_dependencies([tf.debugging.assert_less_equal(n, most, message)]):
+        return tf.identity(rows)
 
 # %% ../nbs/07_distribution.ipynb #b10c5a02
 @functools.cache

@@ -113,8 +113,10 @@ class Triplets(NamedTuple):
 def mine_small(batch: Batch, distance: Distance, *strategies: str) -> Triplets:
     """The definition, over one table of all queries and keys."""
     key_labels = batch.keys[0]
-    same = batch.labels[:, None] == key_labels
-    positives = same & (batch.self_index[:, None] != ops.arange(ops.shape(key_labels)[0], dtype="int32"))
+    same, key_index = batch.labels[:, None] == key_labels, ops.arange(ops.shape(key_labels)[0], dtype="int32")
+    if batch.key_count is not None:  # copies of the first key
+        key_index = ops.where(key_index < batch.key_count, key_index, 0)
+    positives = same & (batch.self_index[:, None] != key_index)
     everywhere, within_class = ranking(batch, distance), None
     if has_ranking_rows(distance):
         first = first_match(same & ops.equal(batch.keys[2], 0))  # the first finite one

@@ -10,7 +10,7 @@ ORDER = [f"test_{name}" for name in (
 )]  # fmt: skip
 # Files whose tests are tables of many cases.
 TABLES = [f"test_{name}" for name in (
-    "distances", "distribution", "edges", "keras", "losses", "metrics", "mining", "mining_dataset", "regressions", "relations", "semantics", "strategies", "trained"
+    "distances", "distribution", "edges", "keras", "losses", "memory", "metrics", "mining", "mining_dataset", "regressions", "relations", "semantics", "strategies", "trained"
 )]  # fmt: skip
 # What only TensorFlow or JAX run, these tests reach; PyTorch counts all other lines, and counting makes the rest twice as slow.
 COVERED = ["test_distribution", "test_compilations", "test_misuse", "test_widths_of_labels", "labels_are_compared", "labels_of_any_type"]
