@@ -2,7 +2,7 @@ from collections import Counter
 
 import keras
 import pytest
-from on_backend import WAYS, numbers_in_a_block
+from on_backend import BACKEND, WAYS, numbers_in_a_block
 
 # From the simple to the special, so that the first test that fails says the most.
 ORDER = [f"test_{name}" for name in (
@@ -12,6 +12,8 @@ ORDER = [f"test_{name}" for name in (
 TABLES = [f"test_{name}" for name in (
     "distances", "distribution", "edges", "keras", "losses", "memory", "metrics", "mining", "mining_dataset", "regressions", "relations", "semantics", "strategies", "trained"
 )]  # fmt: skip
+# Of these files JAX runs what is compiled, or beside the loops: as written, it would take seconds for each test.
+SHORT_ON_JAX = ["test_memory", "test_mining_dataset", "test_relations", "test_training"]
 # What only TensorFlow or JAX run, these tests reach; PyTorch counts all other lines, and counting makes the rest twice as slow.
 COVERED = ["test_distribution", "test_compilations", "test_misuse", "test_widths_of_labels", "labels_are_compared", "labels_of_any_type"]
 
@@ -31,24 +33,25 @@ def cut(request, block_size):
 
 @pytest.hookimpl(tryfirst=True)  # before what is marked so is left out
 def pytest_collection_modifyitems(items):
-    """Simple files first; and on JAX one in thirteen of a test's many cases, the others in `make test-every`.
+    """Simple files first; and of a test's many cases one in so many, the others in `make test-every`.
 
-    Without compilation it takes a fiftieth of a second for every operation that it has not yet made for that shape, with it
-    seconds for every case. The tests marked `jit` compile the main cases, as users do.
+    PyTorch runs all. TensorFlow takes three times as long; and JAX a fiftieth of a second for every operation that it has not
+    yet made for that shape, or, compiled, seconds for every case. The tests marked `jit` compile the main cases, as users do.
     """
     items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
-    if keras.backend.backend() == "torch":
+    if BACKEND == "torch":
         return
     for item in items:
         if not any(name in item.nodeid for name in COVERED):
             item.add_marker(pytest.mark.no_cover)
-    if keras.backend.backend() == "tensorflow":
-        return
+    one_in = {"tensorflow": 5, "jax": 31}[BACKEND]
     seen = Counter()
     for item in items:
+        if BACKEND == "jax" and item.path.stem in SHORT_ON_JAX and not item.get_closest_marker("jit") and "_the_loops" not in item.nodeid:
+            item.add_marker(pytest.mark.every)
         test = item.nodeid.partition("[")[0]
         if item.path.stem in TABLES and not item.get_closest_marker("every") and not item.get_closest_marker("jit"):
-            if seen[test] % 13:
+            if seen[test] % one_in:
                 item.add_marker(pytest.mark.every)
             seen[test] += 1
 

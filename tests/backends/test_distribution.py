@@ -27,7 +27,7 @@ SCRIPTS = {
 }[BACKEND]
 
 
-def commands_of(script, folder):
+def commands_of(script, folder, every):
     """The arguments of each process: where the first writes its results, and how they find each other."""
     command = [ROOT / "tests" / "devices" / f"{script}.py", folder / "results"]
     if script == "tensorflow_workers":
@@ -35,18 +35,18 @@ def commands_of(script, folder):
         return [[*command, worker, *ports] for worker in range(2)]
     if script == "torch_workers":
         return [[*command, rank, 2, folder / "store"] for rank in range(2)]
-    return [command]
+    return [[*command, "every"] if every else command]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory, pytestconfig):
     """What a script wrote. It runs once, and if it fails, all tests that need it fail at once."""
 
     @functools.cache
     def outcome(script):
         folder = tmp_path_factory.mktemp(script)
         try:
-            run_together(commands_of(script, folder), SECONDS, JAX_PLATFORMS="cpu")
+            run_together(commands_of(script, folder, every=not pytestconfig.option.markexpr), SECONDS, JAX_PLATFORMS="cpu")
         except AssertionError as error:
             return str(error)
         return json.loads((folder / "results").read_text())
@@ -68,7 +68,10 @@ def on_one_device(name, pooled=False):
 
 
 @pytest.mark.jit
-@pytest.mark.parametrize("script, name", [(script, name) for script in SCRIPTS for name in SCRIPTS[script]])
+@pytest.mark.parametrize("script, name", [
+    pytest.param(script, name, marks=[pytest.mark.every] if script == "tensorflow_devices" and name not in SHORT else [])
+    for script in SCRIPTS for name in SCRIPTS[script]
+])  # fmt: skip
 def test_loss_and_gradient_are_those_of_one_device(script, name, results):
     computed, (loss, gradient) = results(script)[name], on_one_device(name)
     scale = max(1.0, np.abs(gradient).max())

@@ -42,7 +42,7 @@ def quietly(*arguments, **settings):
 
 
 @pytest.mark.parametrize("distance, rule, strategy", one_in(7, DISTANCES, RULES, ["hard", "easy"]))
-def test_against_loops(distance, rule, strategy, tiles):
+def test_equals_the_loops(distance, rule, strategy, tiles):
     settings = RULES[rule] | {"positive_mining_strategy": strategy}
     expected = dataset_triplets(Y, pairwise(distance, X, X), 3, name=distance, **settings)
     assert quietly(X, Y, 3, distance=distance, **settings) == expected

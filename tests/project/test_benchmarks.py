@@ -67,6 +67,7 @@ def tables(root, tmp_path_factory):
     return found
 
 
+@pytest.mark.every
 def test_gpu_runs_on_a_cpu(loss, tables):
     pytest.importorskip("torch", reason="PyTorch is what it is run on, and is not installed; JAX would compile each case")
     from benchmarks import gpu
@@ -79,6 +80,7 @@ def test_gpu_runs_on_a_cpu(loss, tables):
     assert {row["name"] for row in tables["machine-gpu"]} >= {"card", "keras", "torch"}
 
 
+@pytest.mark.every
 def test_ablations_run(loss, tables):
     from benchmarks import ablations
 
@@ -88,6 +90,7 @@ def test_ablations_run(loss, tables):
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
+@pytest.mark.every
 def test_fit_is_timed(tables):
     (row,) = tables["fit"]
     assert float(row["with_loss_milliseconds"]) > 0

@@ -26,10 +26,10 @@ NOTEBOOKS = sorted(
     (path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts),
     reverse=True,
 )
-# Half a minute to a minute each, and only one of the many checks of the code that they use: `make test-all` runs them.
+# A quarter of a minute to a minute each, and only one of the many checks of the code that they use: `make test-all` runs them.
 SLOW = [
-    "08_demo", "batches_that_work", "bigger_batches", "coming_from_another_library", "distance_and_margin",
-    "is_it_any_good", "stuck_at_the_margin", "which_triplets",
+    "04_samplers", "05_metrics", "06_plots", "07_distribution", "08_demo", "09_training", "batches_that_work", "bigger_batches",
+    "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives", "stuck_at_the_margin", "which_triplets",
 ]  # fmt: skip
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["keras", "matplotlib.pyplot", "sklearn.datasets", "execnb.shell", "nbdev.showdoc"])

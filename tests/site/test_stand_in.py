@@ -97,6 +97,7 @@ def test_site_passes(context, site, check):
     check(visit(context, site, "index.html"))
 
 
+@pytest.mark.every  # tests of tests
 @pytest.mark.parametrize(
     ("check", "file", "old", "new", "complaint"),
     [pytest.param(*case, id=f"{case[0].__name__}: {case[-1]}") for case in BREAKS],
