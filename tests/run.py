@@ -24,7 +24,7 @@ PAGES = ["tests/project/test_notebooks.py", "tests/project/test_pages.py", "test
 # The longest first, so that no core waits for another at the end.
 PARTS = {
     "tensorflow": ["tests/backends", "tests/fuzz"],
-    "jax": ["tests/backends", "tests/fuzz"],
+    "jax": ["tests/backends"],  # each drawn batch has other shapes, for which it would compile every operation
     "pages": PAGES,
     "package": ["tests/project", *(f"--ignore={path}" for path in PAGES)],
     "torch": ["tests/backends", "tests/fuzz"],

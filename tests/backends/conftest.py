@@ -8,14 +8,15 @@ from on_backend import BACKEND, WAYS, numbers_in_a_block
 ORDER = [f"test_{name}" for name in (
     "distances", "semantics", "mining", "strategies", "losses", "metrics", "samplers", "layers", "keras", "distribution"
 )]  # fmt: skip
-# Files whose tests are tables of many cases.
+# Files of which TensorFlow runs a part, and JAX a small one.
 TABLES = [f"test_{name}" for name in (
-    "distances", "distribution", "edges", "keras", "losses", "memory", "metrics", "mining", "mining_dataset", "regressions", "relations", "semantics", "strategies", "trained"
+    "distances", "distribution", "edges", "keras", "losses", "memory", "metrics", "mining", "mining_dataset", "regressions", "relations",
+    "samplers", "semantics", "strategies", "trained", "training"
 )]  # fmt: skip
-# Of these files JAX runs what is compiled, or beside the loops: as written, it would take seconds for each test.
-SHORT_ON_JAX = ["test_memory", "test_mining_dataset", "test_relations", "test_training"]
 # What only TensorFlow or JAX run, these tests reach; PyTorch counts all other lines, and counting makes the rest twice as slow.
 COVERED = ["test_distribution", "test_compilations", "test_misuse", "test_widths_of_labels", "labels_are_compared", "labels_of_any_type"]
+
+ON_JAX = ["loops", "test_keras", "test_semantics", *COVERED]
 
 
 @pytest.fixture(params=WAYS)
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(items):
     """Simple files first; and of a test's many cases one in so many, the others in `make test-every`.
 
     PyTorch runs all. TensorFlow takes three times as long; and JAX a fiftieth of a second for every operation that it has not
-    yet made for that shape, or, compiled, seconds for every case. The tests marked `jit` compile the main cases, as users do.
+    yet made for that shape, or, compiled, seconds for every case. So JAX runs the tests marked `jit`, which compile the main
+    cases as users do, one case of each test beside the loops, worked numbers, and the contract with Keras.
     """
     items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
     if BACKEND == "torch":
@@ -44,16 +46,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not any(name in item.nodeid for name in COVERED):
             item.add_marker(pytest.mark.no_cover)
-    one_in = {"tensorflow": 5, "jax": 31}[BACKEND]
     seen = Counter()
     for item in items:
-        if BACKEND == "jax" and item.path.stem in SHORT_ON_JAX and not item.get_closest_marker("jit") and "_the_loops" not in item.nodeid:
-            item.add_marker(pytest.mark.every)
+        if item.path.stem not in TABLES or item.get_closest_marker("every") or item.get_closest_marker("jit"):
+            continue
         test = item.nodeid.partition("[")[0]
-        if item.path.stem in TABLES and not item.get_closest_marker("every") and not item.get_closest_marker("jit"):
-            if seen[test] % one_in:
-                item.add_marker(pytest.mark.every)
-            seen[test] += 1
+        if seen[test] % {"tensorflow": 5, "jax": 31}[BACKEND] or (BACKEND == "jax" and not any(name in test for name in ON_JAX)):
+            item.add_marker(pytest.mark.every)
+        seen[test] += 1
 
 
 @pytest.fixture(scope="session", autouse=True)
