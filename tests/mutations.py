@@ -46,7 +46,7 @@ MUTATIONS = [
     M("labels lose their upper bits", '_1 if _2 in ("int64", "uint64", "uint32") else ops.cast(_1, "int32")', 'ops.cast(_1, "int32")'),
     M("two label types meet in the narrow one", '(ops.cast(_1, "int64"), ops.cast(_2, "int64"))', '(ops.cast(_1, "int32"), ops.cast(_2, "int32"))'),
     M("a mask is not noticed", "_1 != (1,)", "False"),
-    M("a margin below 0", "math.isfinite(_1) and _1 >= 0", "math.isfinite(_1)"),
+    M("a margin below 0", "math.isfinite(_1) and 0 <= _1 <= _2", "math.isfinite(_1) and _1 <= _2"),
     M("a margin beside soft_margin", "_1 and _2 != 1.0", "False"),
     M("keys are not centered", "_1 = _1 - _2[1]", "_1 = _1 - 0 * _2[1]", "center_pair"),
     M("whole squares for half", "ops.sum(_1 * _1, axis=1, keepdims=True) / 2", "ops.sum(_1 * _1, axis=1, keepdims=True)", "augmented_rows"),

@@ -361,7 +361,7 @@ def nearest_classes(embeddings: Tensor, labels: Tensor, count: int, distance: st
 
 # %% ../nbs/04_samplers.ipynb #529e1e4a
 class RenewNeighbours(keras.callbacks.Callback):
-    """Sets `PKBatches.class_neighbours` to the nearest classes of the model, every few epochs of `keras.Model.fit`.
+    """Gives `PKBatches` the nearest classes of the model as neighbours, every few epochs of `keras.Model.fit`.
 
     Batches are at random until it does so for the first time, unless the dataset has neighbours from the start. A ValueError
     says if `batches` are no `PKBatches` or have another relation than "equal", `x` comes without `y`, lengths differ, `every`

@@ -124,8 +124,8 @@ class GradientCache(keras.Model):
     one forward pass more. `compile`, `fit`, `evaluate`, `predict`, callbacks and saving are those of `keras.Model`, and the
     wrapped model, whose weights these are, can be used by itself.
 
-    Random layers repeat their draw in the second pass. `BatchNormalization` normalises each piece by its own statistics,
-    and moves its averages once for each piece.
+    Random layers repeat their draw in the second pass. `keras.layers.BatchNormalization` normalises each piece by its own
+    statistics, and moves its averages once for each piece.
 
     A ValueError says if `model` is no `keras.Model` or `micro_batch_size` no integer of at least 1; in `fit`, if the first
     batch has fewer rows than `micro_batch_size`, where `x` is arrays or a `keras.utils.PyDataset` (a batch of another kind, or
