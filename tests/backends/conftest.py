@@ -14,7 +14,8 @@ TABLES = [f"test_{name}" for name in (
     "samplers", "semantics", "strategies", "trained", "training"
 )]  # fmt: skip
 # What only TensorFlow or JAX run, these tests reach; PyTorch counts all other lines, and counting makes the rest twice as slow.
-COVERED = ["test_distribution", "test_compilations", "test_misuse", "test_widths_of_labels", "labels_are_compared", "labels_of_any_type"]
+LABELS = ["test_widths_of_labels", "labels_are_compared", "labels_of_any_type"]
+COVERED = ["test_distribution", "test_compilations", "test_misuse", "test_compiled_in_fit", "larger_than_the_memory", *LABELS]
 
 ON_JAX = ["loops", "test_keras", "test_semantics", *COVERED]
 
@@ -51,6 +52,8 @@ def pytest_collection_modifyitems(items):
         if item.path.stem not in TABLES or item.get_closest_marker("every") or item.get_closest_marker("jit"):
             continue
         test = item.nodeid.partition("[")[0]
+        if any(name in test for name in LABELS):
+            continue
         if seen[test] % {"tensorflow": 5, "jax": 31}[BACKEND] or (BACKEND == "jax" and not any(name in test for name in ON_JAX)):
             item.add_marker(pytest.mark.every)
         seen[test] += 1

@@ -304,6 +304,8 @@ def test_losses_that_take_no_keys():
     for loss in ("mse", None, tl.MetricLoss(lambda labels, x: x[:, 0])):
         with pytest.raises(ValueError, match=r"loss must be a tripletloss\.TripletLoss, since others take no keys; received"):
             memory.compile("sgd", loss)
+    with pytest.raises(ValueError, match="loss must have the relation 'equal', since the memory keeps one label a row; received 'any'"):
+        memory.compile("sgd", tl.TripletLoss(relation="any"))
     with pytest.raises(ValueError, match=r"loss_weights must be None: there is one loss; received \[2\]"):
         memory.compile("sgd", tl.TripletLoss(), loss_weights=[2])
 

@@ -301,6 +301,18 @@ def test_tight_spots_keep_their_digits(pair, block_size):
     np.testing.assert_allclose(gradient, expected, atol=3e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint32", "int64"])
+def test_paths_of_labels_of_any_type(dtype):
+    """Equal paths are equal in every type of integer, and only they."""
+    labels = labels_of("levels", N).astype(dtype)
+    mined = tl.mine_triplets(labels, rows(N).astype("float32"), distance="euclidean", relation="levels")
+    table = known("euclidean", False)[0]
+    for level in range(2):
+        chosen = zip(*(array(column)[:, level] for column in mined), strict=True)
+        of_loops = triplets_of("levels", level, labels, table)
+        assert [[(p, n)] if valid else [] for p, n, valid in chosen] == of_loops
+
+
 SLOWLY = [pytest.mark.every] if BACKEND == "torch" else []  # its compiler takes half a minute for each
 
 
