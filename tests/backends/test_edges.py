@@ -207,6 +207,14 @@ def test_a_non_finite_singleton_harms_no_other(way):
     np.testing.assert_allclose(losses[good], triplet_losses(labels[good], x[good], name="euclidean")[0], atol=1e-5)
 
 
+def test_an_infinite_distance_counts_only_in_its_triplets(cut):
+    """Of two positives one is infinitely near, and not the farthest: 0 times infinity is not added."""
+    cut(4)
+    x = np.array([[10, 0], [10, 0], [3e38, 0], [-1, 0]], "float32")
+    losses = tl.triplet_loss(np.array([0, 0, 0, 1]), x, distance="inner_product", margin=200.0, **strategies("hard", "all"))
+    assert float(losses[0]) == -100 - 10 + 200
+
+
 def test_the_soft_margin_does_not_overflow():
     labels, loss = np.array([0, 0, 1, 1]), tl.TripletLoss("euclidean", "hard", "hard", soft_margin=True)
     for x, expected in (([0, 0, 1000, 1000], 0), ([0, 1000, 0, 1000], 1000)):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from keras import ops
 from on_backend import array, grad, strategies
-from reference import WITH_ALL, triplet_losses
+from reference import WITH_ALL, pairwise, triplet_losses, triplets_of
 
 import tripletloss as tl
+from tripletloss._sums import LossSpec
+from tripletloss._tables import as_batch
+from tripletloss.losses import sum_triplets
 
 OF_ALL = [pair for pair in WITH_ALL if pair[0] == "all"]
 
@@ -18,6 +21,30 @@ def test_padding_of_the_last_block_has_no_gradient(positive, negative, block_siz
     labels, x = np.arange(40) % 2, np.random.default_rng(0).normal(size=(40, 1)).astype("float32")
     loss = tl.TripletLoss("euclidean", positive, negative, soft_margin=True)
     assert np.isfinite(grad(lambda x: loss(labels, x), x)).all()
+
+
+@pytest.mark.parametrize("positive, negative", WITH_ALL)
+def test_each_triplet_is_counted_once(positive, negative, cut):
+    """Counts and sums of distances, which no mean shows when all are doubled; the classes have 5, 4, 2 and 1 members."""
+    cut(12)
+    labels, x = np.repeat([0, 1, 2, 3], [5, 4, 2, 1]), np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
+    batch = as_batch(labels, x, None, None, tl.distances.get("euclidean"), None)
+    sums = sum_triplets(batch, tl.distances.get("euclidean"), LossSpec(positive, negative, False, 1.0))
+    table = pairwise("euclidean", x, x)
+    of_queries = triplets_of(labels, table, positive=positive, negative=negative)
+    for i, pairs in enumerate(of_queries):
+        of_loops = [len(pairs), sum(table[i][p] for p, _ in pairs), sum(table[i][n] for _, n in pairs)]
+        found = [float(x[i]) for x in (sums.triplets, sums.positive_distance, sums.negative_distance)]
+        assert (found if pairs else found[:1]) == pytest.approx(of_loops if pairs else [0], rel=1e-5)
+
+
+def test_a_negative_in_the_place_of_a_positive_is_not_beyond_it():
+    """However their distances are rounded: the semi-hard negative of each positive is the next one."""
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    x[10:15] = x[:5]  # of another class
+    labels = np.repeat([0, 1], 10)
+    losses = tl.triplet_loss(labels, x, distance="euclidean", **strategies("all", "semi-hard"))
+    np.testing.assert_allclose(array(losses), triplet_losses(labels, x, name="euclidean", positive="all")[0], rtol=1e-4, atol=1e-4)
 
 
 class Uneven(tl.distances.Distance):
