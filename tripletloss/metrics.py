@@ -27,7 +27,7 @@ from ._tables import rows_per_block
 from .distances import SNR, Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean, get
 from .distribution import block_size, compiled_once
 from .losses import TripletLoss, TripletSums, _cast_probe_labels, gather_batch, sum_levels, valid_at_any_level
-from .mining import masks_of, related_by, share_any
+from .mining import masks_of, related_by
 
 # %% ../nbs/05_metrics.ipynb #9ad16eb7
 def measures(
@@ -225,7 +225,9 @@ def mean_measures(
     return means | {"queries_without_match": len(relevant) - len(asked)}
 
 # %% ../nbs/05_metrics.ipynb #8f1dd435
-def relevance_by_masks(related: Callable, query_labels: np.ndarray, key_labels: np.ndarray, own: bool, places: int) -> Relevance:
+def relevance_by_masks(
+    relation: str | Callable, query_labels: np.ndarray, key_labels: np.ndarray, own: bool, places: int
+) -> Relevance:
     """Relevant are the positives of a relation, counted in blocks of its masks."""
     itself = np.arange(len(query_labels), dtype="int32") if own else np.full(len(query_labels), -1, "int32")
 
@@ -233,7 +235,7 @@ def relevance_by_masks(related: Callable, query_labels: np.ndarray, key_labels: 
         size = rows_per_block(len(rows), max(len(key_labels), 1), block_size())
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            masks = masks_of(related, ops.take(labels, some, axis=0), keys, ops.convert_to_tensor(itself[some]))
+            masks = masks_of(related_by(relation), ops.take(labels, some, axis=0), keys, ops.convert_to_tensor(itself[some]))
             positives, negatives = (ops.convert_to_numpy(mask) for mask in masks)
             yield slice(start, start + size), positives, ~(positives | negatives)
 
@@ -244,8 +246,7 @@ def relevance_by_masks(related: Callable, query_labels: np.ndarray, key_labels: 
             right[some] = np.take_along_axis(positives, np.take_along_axis(found[some], behind, axis=1), axis=1)
         return right
 
-    form = "any" if related is share_any else related
-    labels, keys = as_label_rows(query_labels, "query_labels", form), as_label_rows(key_labels, "labels", form)
+    labels, keys = as_label_rows(query_labels, "query_labels", relation), as_label_rows(key_labels, "labels", relation)
     everybody = np.arange(len(query_labels))
     sums = [(positives.sum(axis=1), left_out.sum(axis=1)) for _, positives, left_out in in_blocks(everybody)]
     relevant, left_out = (np.concatenate(each) for each in zip(*sums, strict=True)) if sums else (np.zeros(0, int),) * 2
@@ -257,8 +258,8 @@ def relevance_of(
     relation: str | Callable, query_labels: np.ndarray, key_labels: np.ndarray, own: bool, places: int
 ) -> dict[str, Relevance]:  # by what the names of measures end in
     """What is relevant: once, or with the relation "levels" for each level."""
-    if related := related_by(relation):
-        return {"": relevance_by_masks(related, query_labels, key_labels, own, places)}
+    if related_by(relation):
+        return {"": relevance_by_masks(relation, query_labels, key_labels, own, places)}
     if relation == "equal":
         return {"": relevance_of_classes(query_labels, key_labels, own, places)}
     columns, (n, both) = key_labels.shape[1], (len(query_labels), np.concatenate([query_labels, key_labels]))

@@ -342,9 +342,9 @@ def extreme_positives(
 ) -> np.ndarray:  # (b,) row numbers, meaningless where there is no positive
     """The farthest or nearest positive of each anchor; the lowest index on ties."""
     counts, b = index.positives[anchors, None], len(anchors)
-    width = min(max(1, block_size() // (b * rows.shape[1])), counts.max())
+    width = max(1, min(block_size() // (b * rows.shape[1]), counts.max()))
     best, best_value = np.zeros((b, 1), "int64"), np.full((b, 1), -np.inf)
-    for start in range(0, counts.max(), max(1, width)):
+    for start in range(0, counts.max(), width):
         ranks = np.broadcast_to(np.arange(start, start + width), (b, width))
         keys = index.take(anchors, ranks)
         values = distances_to(rows, distance, anchors, keys)

@@ -189,6 +189,21 @@ def test_the_graph_of_the_default_loss_and_its_gradient_is_small(n, record_prope
     assert n is None or not of_functions
 
 
+@on_jax
+def test_a_derived_distance_is_not_taken_for_its_parent():
+    """What is compiled once is found by the name of a distance, which a derived one has too."""
+
+    class Doubled(tl.distances.Manhattan):
+        def call(self, query, key):
+            return 2 * super().call(query, key)
+
+        def call_paired(self, query, key):
+            return 2 * super().call_paired(query, key)
+
+    single, doubled = (float(tl.TripletLoss(distance, "hard", "hard", margin=0.0)(LABELS, X)) for distance in ("manhattan", Doubled()))
+    assert single > 0 and doubled == pytest.approx(2 * single, rel=1e-5)
+
+
 @on_tensorflow
 def test_a_function_of_ones_own_does_not_rewrite_the_engine():
     """From the loss on, the source itself runs: rewriting it would take most of the first step."""

@@ -81,6 +81,12 @@ def test_labels_are_compared_exactly():
     assert float(metric.result()["valid_share"]) == 0.5
 
 
+def test_precision_counts_places_that_no_key_takes():
+    """Of five places only two are taken, one of them rightly."""
+    found = retrieval_metrics(np.array([[0.0], [1.0], [5.0]]), [0, 0, 1], k=5, distance="euclidean")
+    assert found["precision_at_5"] == 1 / 5
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_nothing_to_search(n):
     found = retrieval_metrics(np.ones((n, 2)), np.zeros(n, "int64"))

@@ -23,6 +23,7 @@ from on_backend import (
 )
 from reference import (
     STRATEGIES,
+    WITH_ALL,
     distance_gradients,
     factors,
     farthest,
@@ -311,6 +312,35 @@ def test_paths_of_labels_of_any_type(dtype):
         chosen = zip(*(array(column)[:, level] for column in mined), strict=True)
         of_loops = triplets_of("levels", level, labels, table)
         assert [[(p, n)] if valid else [] for p, n, valid in chosen] == of_loops
+
+
+def test_a_key_is_not_both_and_a_query_is_neither():
+    """0, 1 and 3, the first two of one class, and a relation that calls every key a negative, the query itself too."""
+    x = np.array([[0.0], [1.0], [3.0]], "float32")
+    mined = tl.mine_triplets([0, 0, 1], x, distance="euclidean", negative_mining_strategy="hard", relation=all_are_negatives)
+    assert array(mined.positive)[:2].tolist() == [1, 0]
+    assert array(mined.negative)[:2].tolist() == [2, 2]
+    assert array(mined.valid).tolist() == [True, True, False]
+
+
+def all_are_negatives(labels, keys):
+    same = labels[:, None] == keys
+    return same, same | True
+
+
+@pytest.mark.parametrize("positive, negative", WITH_ALL)
+def test_without_a_negative_there_is_no_triplet(positive, negative):
+    """All share a label."""
+    x = np.array([[0.0], [1.0], [3.0]], "float32")
+    losses = tl.triplet_loss([[1], [1], [1]], x, distance="euclidean", relation="any", **strategies(positive, negative))
+    assert array(losses).tolist() == [0, 0, 0]
+
+
+def test_a_level_counts_those_above_it():
+    """Two classes that agree in the finer label alone have nothing in common; only the first row and the last do."""
+    mined = tl.mine_triplets([[0, 5], [1, 5], [0, 6], [0, 5]], np.arange(4.0)[:, None], distance="euclidean", relation="levels")
+    assert array(mined.valid)[:, 1].tolist() == [True, False, False, True]
+    assert array(mined.positive)[[0, 3], 1].tolist() == [3, 0]
 
 
 SLOWLY = [pytest.mark.every] if BACKEND == "torch" else []  # its compiler takes half a minute for each

@@ -81,6 +81,11 @@ def test_a_function_from_indices_to_examples():
     assert asked == [P * K] * 5
 
 
+def test_augmentation_is_another_in_each_epoch():
+    drawn = draw(sampler(augment=lambda x, generator: np.full_like(x, generator.random())), epochs=2)
+    assert len({x.flat[0] for x, _ in drawn}) == len(drawn) == 10
+
+
 def test_small_classes_are_drawn_again_with_a_warning_that_names_them():
     with pytest.warns(UserWarning, match="7"):
         small = tl.samplers.PKBatches(X[:9], np.array([0] * 4 + [1] * 4 + [7]), 3, 2, batches_per_epoch=2, seed=0)

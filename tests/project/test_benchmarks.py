@@ -20,6 +20,7 @@ def loss(root, monkeypatch):
     return loss
 
 
+@pytest.mark.every
 def test_a_case_is_timed_and_weighed(loss, monkeypatch):
     """Our loss gets figures; a library that is not installed here becomes a row that says so."""
     monkeypatch.setattr(loss, "BUILDERS", {"tensorflow": dict.fromkeys(["tripletloss", "TensorFlow Similarity"])})
