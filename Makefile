@@ -135,6 +135,7 @@ endef
 
 bench-full: .venv-bench/ready .venv-addons/ready  ## all sizes, and what the peers answer, into benchmarks/results
 	$(call measure,)
+	KERAS_BACKEND=tensorflow .venv-bench/bin/python -m benchmarks.batches
 	$(call ablate,)
 	$(peers)
 

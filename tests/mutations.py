@@ -128,7 +128,6 @@ MUTATIONS = [
     M("one positive too many for the list", "_1 <= MAX_LISTED_POSITIVES", "_1 <= MAX_LISTED_POSITIVES + 1", "weigh_mined_negatives"),
     M("classes too large for the list are cut", "ops.cond(_1, of_few, of_many)", "of_few()"),
     M("a negative as far away as the positive is semi-hard, in order", "take_per_row(_1, _2) <= _3", "take_per_row(_1, _2) < _3"),
-    M("the farthest negative is never counted", "(_1, _1 + _2 + 1)", "(_1, _1 + _2)", "count_up_to"),
     M("positives among the semi-hard negatives, in order", "ops.where(_1, _2, np.inf)", "_2", "semi_hard_for_each_key"),
     M("no way back to the farthest negative, in order", "_1 < ops.sum(_2, axis=1, keepdims=True)", "_1 <= ops.sum(_2, axis=1, keepdims=True)"),
     M("back to the nearest negative for the farthest, in order", "pick(_1, _2, farthest=True)", "pick(_1, _2, farthest=False)"),

@@ -6,10 +6,11 @@
 __all__ = ['tensorflow_replicas', 'torch_replicas', 'replicas', 'to_sendable_dtype', 'tensorflow_gather', 'torch_sum',
            'torch_gather', 'gather', 'all_reduce_sum', 'mean_scale', 'sum_scale', 'is_shape_probe', 'at_most',
            'on_accelerator', 'block_size', 'set_block_size', 'as_written', 'compiled_once', 'segment_sum',
-           'tensorflow_remat', 'remat', 'scan']
+           'tensorflow_remat', 'leaving_nothing', 'remat', 'scan']
 
 # %% ../nbs/07_distribution.ipynb #466eb733
 import functools
+import gc
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -312,6 +313,22 @@ def tensorflow_remat(fn: Callable) -> Callable:
     return run
 
 
+def leaving_nothing(fn: Callable) -> Callable:
+    """`fn`; what it leaves to the garbage collector is freed when it returns."""
+
+    def run(*arguments: Any) -> Any:
+        enabled = gc.isenabled()
+        gc.disable()  # it would put what is in use with the old objects
+        try:
+            return fn(*arguments)
+        finally:
+            if enabled:
+                gc.enable()
+            gc.collect(0)
+
+    return run
+
+
 def remat(
     fn: Callable,  # of tensors, without side effects, to a structure of tensors
 ) -> Callable:  # of the same tensors, with the same results
@@ -322,7 +339,7 @@ def remat(
     if backend == "torch":
         from torch.utils.checkpoint import checkpoint
 
-        return functools.partial(checkpoint, fn, use_reentrant=False, early_stop=False)
+        return functools.partial(checkpoint, leaving_nothing(fn), use_reentrant=False, early_stop=False)
     return keras.remat(fn)
 
 # %% ../nbs/07_distribution.ipynb #c4c4e006

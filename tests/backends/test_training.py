@@ -1,5 +1,6 @@
 """Large batches in pieces: the training is that of the whole batch, beside the same network without pieces."""
 
+import gc
 import json
 
 import keras
@@ -303,3 +304,29 @@ def test_only_embeddings_are_kept():
         whole, kept[:] = sum(kept), []
         ops.sum(ops.square(GradientCache(deep, 4)(X, training=True))).backward()
     assert whole > N * 4 * 256 and max(kept) <= N * 256 and plain.requires_grad
+
+
+@only("torch", "a garbage collector that frees what a piece leaves")
+def test_a_piece_leaves_nothing_behind():
+    from torch.multiprocessing.reductions import StorageWeakRef
+
+    made, alive = [], []
+
+    class Watched(layers.Layer):
+        def call(self, x):
+            y = ops.tanh(x)
+            alive.append(sum(not one.expired() for one in made))
+            made.append(StorageWeakRef(y.untyped_storage()))
+            return y
+
+    x = keras.Input((5,))
+    once = layers.Add()([x, Watched()(x)])
+    deep = keras.Model(x, layers.Dense(3)(layers.Add()([once, Watched()(once)])))  # lists of inputs are what Keras leaves behind
+    trained(GradientCache(deep, 1))
+    made.clear(), alive.clear()
+    try:
+        gc.disable()  # what is garbage stays, unless the pieces see to it
+        trained(GradientCache(deep, 1))
+    finally:
+        gc.enable()
+    assert len(alive) >= 2 * 2 * N and max(alive) <= 2  # as many as one piece has

@@ -58,6 +58,7 @@ def tables(root, tmp_path_factory):
     programs = [
         ["benchmarks.ablations", "--backend", backend, "--tiny", "--output", str(there)],
         ["benchmarks.training", "--tiny", "--output", str(there)],
+        ["benchmarks.batches", "--tiny", "--output", str(there)],
         *([["benchmarks.gpu", "--tiny", "--output", str(there)]] if has_torch else []),
     ]
     run_python(["-c", PROGRAMS.format(programs=programs)], root, KERAS_BACKEND=backend)
@@ -79,6 +80,22 @@ def test_gpu_runs_on_a_cpu(loss, tables):
     assert all(float(row["ratio"]) > 0 for row in rows[:2])
     assert float(next(row for row in rows if row["library"] == gpu.DIFFERING)["differing_share"]) == 0
     assert {row["name"] for row in tables["machine-gpu"]} >= {"card", "keras", "torch"}
+
+
+@pytest.mark.every
+def test_batches_are_measured_each_in_a_process(loss, tables):
+    from benchmarks import batches
+
+    rows = tables["batches"]
+    assert [(row["network"], int(row["batch"]), int(row["piece"]), int(row["remembered"])) for row in rows] == batches.TINY
+    assert all(float(row["peak_mb"]) > 10 and float(row["milliseconds"]) > 0 and row["note"] == "" for row in rows)
+
+
+@pytest.mark.every
+def test_a_batch_that_fails_is_a_row(loss):
+    from benchmarks import batches
+
+    assert "micro_batch_size must be" in batches.in_process(batches.TINY[0]._replace(piece=-1), 60)["note"]
 
 
 @pytest.mark.every
