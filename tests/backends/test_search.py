@@ -265,7 +265,7 @@ def test_calibrate_against_loops(rate, target, seed):
     nearest = [row[0] for row in nearest_by_loops(table, 1)]
     best = calibrated_by_loops(table.min(axis=1), labels[nearest], asked, {0, 1, 2, 3}, target, rate)
     if best is None:
-        with pytest.raises(ValueError, match="target must be a precision that some threshold reaches; received 0.6, and the best is 0.5"):
+        with pytest.raises(ValueError, match=r"target must be a precision that some threshold reaches; received 0.6, and the best is 0.5"):
             index.calibrate(q, asked, target, rate)
         return
     accepted, rates = best
@@ -415,7 +415,7 @@ def test_refused_and_nothing_changed(call, words):
 def test_labels_are_missed_where_there_are_keys():
     index = index_of()
     index.add(X)
-    with pytest.raises(ValueError, match="calibrate needs keys with labels.*the index has keys without labels"):
+    with pytest.raises(ValueError, match=r"calibrate needs keys with labels.*the index has keys without labels"):
         index.calibrate(X, [0, 1])
     with pytest.raises(ValueError, match="the index has no labels, and received some"):
         index.add(X, [0, 1])
