@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 from typing import TYPE_CHECKING
 
-from tripletloss import distances, distribution, layers, losses, metrics, mining, samplers, training
+from tripletloss import distances, distribution, layers, losses, metrics, mining, samplers, search, training
 from tripletloss.losses import MetricLoss, TripletLoss, triplet_loss, triplet_margin_loss
 from tripletloss.mining import Triplets, mine_triplets
 
@@ -21,6 +21,7 @@ __all__ = [
     "mining",
     "plots",
     "samplers",
+    "search",
     "training",
     "triplet_loss",
     "triplet_margin_loss",

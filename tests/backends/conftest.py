@@ -11,7 +11,7 @@ ORDER = [f"test_{name}" for name in (
 # Files of which TensorFlow runs a part, and JAX a small one.
 TABLES = [f"test_{name}" for name in (
     "distances", "distribution", "edges", "keras", "losses", "memory", "metrics", "mining", "mining_dataset", "regressions", "relations",
-    "samplers", "semantics", "strategies", "trained", "training"
+    "samplers", "search", "semantics", "strategies", "trained", "training"
 )]  # fmt: skip
 # What only TensorFlow or JAX run, these tests reach; PyTorch counts all other lines, and counting makes the rest twice as slow.
 LABELS = ["test_widths_of_labels", "labels_are_compared", "labels_of_any_type"]

@@ -12,7 +12,7 @@ from checkout import copy_of, run_python
 # Each module imports only modules before it.
 READING_ORDER = (
     "_checks", "distances", "_tables", "distribution", "_blocks", "mining", "_sums", "losses", "layers", "samplers", "metrics",
-    "training", "plots", "demo",
+    "training", "search", "plots", "demo",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(p.stem for p in (ROOT / "tripletloss").glob("*.py") if p.stem not in ("__init__", "_modidx"))
