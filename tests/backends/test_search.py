@@ -76,13 +76,13 @@ def test_search_by_a_distance_of_ones_own_against_loops():
     np.testing.assert_allclose(found.distances, np.sort(table, axis=1)[:, :3], rtol=1e-5)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "manhattan", "inner_product"])
+@pytest.mark.parametrize("distance", ["cosine", "manhattan", "inner_product", Weighted()], ids=["cosine", "manhattan", "inner_product", "own"])
 def test_blocks_change_nothing(distance, block_size):
     whole, pieces = index_of(distance), index_of(distance)
     x, q = rows(40), rows(9, seed=1)
     whole.add(x)
     expected = whole.search(q, 5)
-    block_size(50)
+    block_size(20)  # tables of 4 queries with 5 keys
     pieces.add(x)
     found = pieces.search(q, 5)
     assert found.ids.tolist() == expected.ids.tolist()
@@ -196,7 +196,7 @@ def test_ids_and_labels_come_back_as_they_were(ids, tmp_path):
         assert found.ids[:, 0].tolist() == found.labels[:, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_tensors_of_the_backend(dtype):
     index = index_of()
     index.add(tensor(np.array([[0.0, 1], [2, 3]]), dtype), labels=ops.convert_to_tensor([[5], [6]]), ids=ops.convert_to_tensor([8, 9]))
