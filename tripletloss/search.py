@@ -385,7 +385,7 @@ class EmbeddingIndex:
         a name, a configuration or a distance of one's own; best that of the loss. Distances come out in its unit
     backend : str
         "exact" looks at every key; "usearch" and "faiss" walk a graph of neighbours (arXiv 1603.09320): faster for many
-        keys, but they may miss some. "usearch" has no manhattan distance, and neither has distances of one's own
+        keys, but they may miss some. "usearch" has no manhattan distance, and neither takes a distance of one's own
 
     Examples
     --------
@@ -576,8 +576,9 @@ class EmbeddingIndex:
         np.savez(folder / "keys.npz", serials=keys.serials, rows=keys.rows)
         if self.library is not None:
             self._graph.save(folder / self._graph.file)
+        threshold = None if self.threshold is None else float(self.threshold)  # JSON knows no number of NumPy's
         settings = {
-            "format": 1, "distance": serialize(self.distance), "backend": self.backend, "threshold": self.threshold,
+            "format": 1, "distance": serialize(self.distance), "backend": self.backend, "threshold": threshold,
             "width": self._width, "added": self._keys.added, "ids": keys.ids.tolist(),
             "labels": None if keys.labels is None else keys.labels.tolist(),
         }  # fmt: skip
@@ -598,6 +599,8 @@ class EmbeddingIndex:
         if not (folder / "index.json").is_file():
             raise ValueError(f"folder must be one that EmbeddingIndex.save wrote; received {str(folder)!r}, which has no index.json.")
         settings = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if settings["format"] != 1:
+            raise ValueError(f"folder must hold an index in format 1; received format {settings['format']!r}, of another version.")
         index = cls(deserialize(settings["distance"]), settings["backend"])
         index.model, index.batch_size = None if model is None else check_embedder(model), batch_size
         index.threshold, index._width = settings["threshold"], settings["width"]

@@ -324,9 +324,11 @@ def test_saved_and_loaded(backend, tmp_path):
 @each_backend
 def test_an_empty_index_is_saved_too(backend, tmp_path):
     index = index_of("snr", backend)
+    assert index.add(rows(0)).tolist() == [] and index.remove([]) is None and index.library is None
+    index.threshold = np.float32(0.5)
     index.save(tmp_path)
     loaded = EmbeddingIndex.load(tmp_path)
-    assert len(loaded) == 0 and loaded.distance.name == "snr" and loaded.threshold is None
+    assert len(loaded) == 0 and loaded.distance.name == "snr" and loaded.threshold == 0.5
     assert loaded.add(rows(2)).tolist() == [0, 1]
 
 
@@ -361,6 +363,20 @@ def test_a_folder_that_is_no_index(tmp_path):
     (tmp_path / "index.json").write_text(json.dumps(settings | {"ids": [1, 2]}))
     with pytest.raises(ValueError, match="ids and embeddings must have the same length n; received 2 and 0"):
         EmbeddingIndex.load(tmp_path)
+    (tmp_path / "index.json").write_text(json.dumps(settings | {"format": 2}))
+    with pytest.raises(ValueError, match="folder must hold an index in format 1; received format 2"):
+        EmbeddingIndex.load(tmp_path)
+
+
+def test_saved_with_a_model_and_loaded_with_it(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    index = EmbeddingIndex.from_model(model)
+    index.add(rows(4, 3))
+    index.save(tmp_path)
+    assert EmbeddingIndex.load(tmp_path, model).search(rows(4, 3), 1).ids[:, 0].tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="width d = 4"):
+        EmbeddingIndex.load(tmp_path).search(rows(4, 3), 1)
 
 
 # What is refused.
