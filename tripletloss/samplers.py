@@ -320,11 +320,11 @@ class PKSampler:
         return self.epoch_plan[1][index].tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of this epoch, or of the next if this one was begun."""
+        """The batches of this epoch, or of the next if this one was begun, which it is when its first batch is asked for."""
         if self.begun:
             self.set_epoch(self.epoch_plan[0] + 1)
         self.begun = True
-        return map(np.ndarray.tolist, self.epoch_plan[1])
+        yield from map(np.ndarray.tolist, self.epoch_plan[1])
 
 # %% ../nbs/04_samplers.ipynb #0519aab5
 class PKBatches(keras.utils.PyDataset):

@@ -70,6 +70,7 @@ def test_epochs_in_any_order():
 
 def test_a_loop_that_ends_early_has_begun_its_epoch():
     one = sampler()
+    iter(one), iter(one)  # as a DataLoader with workers does before it asks for a batch
     assert [next(iter(one)) for _ in range(3)] == [epoch[0] for epoch in epochs(sampler(), 3)]
     assert list(one) == epochs(sampler(), 4)[3]
     with pytest.raises(IndexError):
@@ -164,7 +165,7 @@ def rows_in_fit(loader, one, count=2):
     """What `fit` trains on, of a loader whose labels are row numbers, and where a callback names the epochs."""
     model, seen = recorder()
     name_epoch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: (seen.clear() if not epoch else None, one.set_epoch(epoch)))
-    model.fit(loader, epochs=count, callbacks=[name_epoch], verbose=0)
+    model.fit(loader, epochs=count, callbacks=[name_epoch], shuffle=False, verbose=0)
     return seen
 
 
@@ -203,6 +204,7 @@ def test_tf_data():
     signature, one = tf.TensorSpec([P * K], tf.int64), sampler()
     numbers = tf.data.Dataset.from_generator(lambda: one, output_signature=signature)
     assert [rows.tolist() for rows in numbers.repeat(3).as_numpy_iterator()] == all_rows(3)
+    numbers = numbers.apply(tf.data.experimental.assert_cardinality(len(one)))
     loader = numbers.map(lambda rows: (tf.gather(X, rows), rows)).prefetch(1)
     assert rows_in_fit(loader, one) == all_rows(2)
 
@@ -227,6 +229,7 @@ def test_grain():
 def test_grain_with_processes():
     """Each holds a copy of the sampler, as it was when the loop began."""
     grain = pytest.importorskip("grain", reason="Grain is not installed: pip install grain")
+    pytest.importorskip("absl.flags").FLAGS.mark_as_parsed()  # or Grain's processes refuse to start outside of absl's app.run
     one = sampler()
     for epoch in (1, 0):
         one.set_epoch(epoch)
