@@ -231,11 +231,10 @@ def test_grain_with_processes():
     grain = pytest.importorskip("grain", reason="Grain is not installed: pip install grain")
     pytest.importorskip("absl.flags").FLAGS.mark_as_parsed()  # or Grain's processes refuse to start outside of absl's app.run
     one = sampler()
-    for epoch in (1, 0):
-        one.set_epoch(epoch)
-        loader = grain.MapDataset.source(one).map(x_and_rows).to_iter_dataset()
-        loader = loader.mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
-        assert [rows.tolist() for _, rows in loader] == epochs(sampler(), 2)[epoch]
+    one.set_epoch(1)
+    loader = grain.MapDataset.source(one).map(x_and_rows).to_iter_dataset()
+    loader = loader.mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
+    assert [rows.tolist() for _, rows in loader] == epochs(sampler(), 2)[1]
 
 
 @pytest.mark.every
