@@ -10,7 +10,6 @@ __all__ = ['EpochShuffler', 'check_rows', 'as_source', 'take_rows', 'class_place
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 from typing import Any
 
 import keras
@@ -198,11 +197,13 @@ def warn_of_small_classes(
     small = classes[counts < examples_per_class].tolist()
     if small:
         names = ", ".join(map(str, small[:10])) + (f" and {len(small) - 10} more" if len(small) > 10 else "")
-        frames_of_module = takewhile(lambda frame: frame.frame.f_globals is globals(), inspect.stack(context=0))
+        frame, level = inspect.currentframe(), 1
+        while frame and frame.f_globals is globals():  # out of this module, to the user's line
+            frame, level = frame.f_back, level + 1
         warnings.warn(
             f"{len(small)} of {len(classes)} classes have fewer than examples_per_class={examples_per_class} "
             f"examples and repeat some within a batch: {names}.",
-            stacklevel=len(list(frames_of_module)) + 1,  # the user's line, whichever class it makes
+            stacklevel=level,
         )
 
 # %% ../nbs/04_samplers.ipynb #d6f53c5c

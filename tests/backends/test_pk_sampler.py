@@ -213,7 +213,7 @@ def x_and_rows(rows):
     return X[rows], np.array(rows)
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="Grain goes with JAX and TensorFlow; what it reads is NumPy's anyway")
+@only("jax", "what Grain reads is NumPy's on every backend")
 def test_grain():
     grain = pytest.importorskip("grain", reason="Grain is not installed: pip install grain")
     one = sampler()
