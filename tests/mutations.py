@@ -30,7 +30,7 @@ SECONDS = 900  # for a test; what takes longer was caught in a loop without end
 # Which tests know most about a module, behind those of its name; they come first.
 ENGINE = ("regressions", "mining", "strategies")
 NEAREST = {"_blocks": ENGINE, "_tables": ENGINE, "mining": ENGINE, "_sums": ("strategies", "regressions")}
-NEAREST |= {"_checks": ("misuse", "precision"), "distances": ("precision",), "losses": ("keras", "strategies"), "training": ("memory",)}
+NEAREST |= {"samplers": ("pk_sampler",), "_checks": ("misuse", "precision"), "distances": ("precision",), "losses": ("keras", "strategies"), "training": ("memory",)}
 
 
 class Mutation(NamedTuple):
@@ -150,9 +150,12 @@ MUTATIONS = [
     M("NaN does not show in the share of active triplets", "ops.where(ops.isnan(_1), np.nan, _2)", "_2"),
     M("distances divided by anchors", "[_1, _2, _1, _1, _2, _3]", "[_1, _2, valid, valid, _2, _3]", "triplet_statistics"),
     M("an example repeated while others wait", '_1[np.argsort(_2, kind="stable")]', "_1", "EpochShuffler"),
-    M("every epoch the same plan", "(_1[0] + 1, _2)", "_1"),
+    M("every epoch the same plan", "range(_1, _2)", "range(_1, min(_2, 0))", "set_epoch"),
     M("each epoch augmented alike", "np.random.default_rng([_1, _2, _3])", "np.random.default_rng([_1, _3])"),
-    M("another order at each run", "np.random.default_rng(_1)", "np.random.default_rng()", "PKBatches.__init__"),
+    M("another order at each run", "np.random.default_rng(_1)", "np.random.default_rng()", "PKSampler.__init__"),
+    M("every rank the same batches", "_1[self.rank :: self.world_size]", "_1[:: self.world_size]"),
+    M("an epoch that is gone back to is the next", "self.planner.restart(_1)", "None"),
+    M("an epoch that ended early comes again", "self.begun = True", "self.begun = False"),
     M("a block of 2^31 numbers", "_1 >= 2 ** 31", "_1 > 2 ** 31"),
     M("a block size that cannot be taken back", "_1.clear()", "None", "set_block_size"),
     M("what is compiled keeps the block size", "block_size()", "0", "compiled_once", only="jax"),

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['EpochShuffler', 'check_rows', 'as_source', 'take_rows', 'class_places', 'PKPlanner', 'warn_of_small_classes',
-           'class_members', 'PKBatches', 'class_means', 'nearest_classes', 'RenewNeighbours']
+           'class_members', 'PKSampler', 'PKBatches', 'class_means', 'nearest_classes', 'RenewNeighbours']
 
 # %% ../nbs/04_samplers.ipynb #abeaf61d
+import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -92,12 +93,12 @@ def class_places(
     given = np.asarray(class_neighbours)
     if given.ndim != 2 or len(given) != len(labels) or not np.issubdtype(given.dtype, np.integer):
         raise ValueError(
-            f"class_neighbours must be integer labels of shape ({len(labels)}, c), a row for each class of y; "
+            f"class_neighbours must be integer labels of shape ({len(labels)}, c), a row for each class; "
             f"received shape {given.shape} and dtype {given.dtype}."
         )
     places = np.minimum(np.searchsorted(labels, given.astype(labels.dtype)), len(labels) - 1)
     if np.any(labels[places] != given):
-        raise ValueError(f"class_neighbours must be labels that occur in y; received {given[labels[places] != given][0]}.")
+        raise ValueError(f"class_neighbours must be among the labels; received {given[labels[places] != given][0]}.")
     with_own = np.sort(np.concatenate([np.arange(len(labels))[:, None], places], axis=1), axis=1)
     twice = np.flatnonzero((with_own[:, 1:] == with_own[:, :-1]).any(axis=1))
     if len(twice):
@@ -150,13 +151,17 @@ class PKPlanner:
         order = np.argsort(labels, kind="stable")
         self.class_labels, starts = np.unique(labels[order], return_index=True)
         if len(self.class_labels) < self.P:
-            raise ValueError(f"classes_per_batch must be at most the number of classes in y, {len(self.class_labels)}; received {self.P}.")
-        self.batches = max(1, len(labels) // (self.P * self.K))  # about as many rows as there are
-        self.generator = generator
-        self.classes, self.others = (EpochShuffler(range(len(self.class_labels)), generator) for _ in range(2))
-        self.examples = [EpochShuffler(rows, generator) for rows in np.split(order, starts[1:])]
+            raise ValueError(f"classes_per_batch must be at most the number of classes, {len(self.class_labels)}; received {self.P}.")
+        self.members = np.split(order, starts[1:])  # rows of each class
         self.at_random = round(check_number("p_random", p_random, most=1) * (self.P - 1))
         self.class_neighbours = class_neighbours
+        self.restart(generator)
+
+    def restart(self, generator: np.random.Generator) -> None:
+        """Begin all rounds anew."""
+        self.generator = generator
+        self.classes, self.others = (EpochShuffler(range(len(self.class_labels)), generator) for _ in range(2))
+        self.examples = [EpochShuffler(rows, generator) for rows in self.members]
 
     @property
     def class_neighbours(self) -> np.ndarray | None:
@@ -192,10 +197,13 @@ def warn_of_small_classes(
     small = classes[counts < examples_per_class].tolist()
     if small:
         names = ", ".join(map(str, small[:10])) + (f" and {len(small) - 10} more" if len(small) > 10 else "")
+        frame, level = inspect.currentframe(), 1
+        while frame and frame.f_globals is globals():  # out of this module, to the user's line
+            frame, level = frame.f_back, level + 1
         warnings.warn(
             f"{len(small)} of {len(classes)} classes have fewer than examples_per_class={examples_per_class} "
             f"examples and repeat some within a batch: {names}.",
-            stacklevel=3,  # the line that made the PKBatches
+            stacklevel=level,
         )
 
 # %% ../nbs/04_samplers.ipynb #d6f53c5c
@@ -210,6 +218,114 @@ def class_members(
         return np.nonzero(labels)
     classes = labels if relation == "equal" else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     return np.arange(len(labels)), classes
+
+# %% ../nbs/04_samplers.ipynb #c94a6f27
+class PKSampler:
+    """The batches of each epoch as lists of row numbers: P classes with K examples each (arXiv 1703.07737).
+
+    A loop over it gives an epoch's batches, and another loop those of the next: what PyTorch's DataLoader asks of a batch sampler
+    and tf.data of a generator. By number, as Grain asks, a batch is one of the epoch that was begun last, at first of epoch 0.
+    Of several processes, each gets batches of its own and equally many, if all are given the same labels and seed.
+
+    A ValueError names the argument that is not as described; it also says if there are fewer than P classes, or several
+    processes without a seed. A warning names classes of fewer than K.
+
+    Parameters
+    ----------
+    labels : array
+        (n,) or (n, 1) integers, or what the relation asks for
+    classes_per_batch : int
+        P, at least 2
+    examples_per_class : int
+        K, at least 2; a class with fewer examples repeats some within a batch
+    seed : int, optional
+        not negative; None draws one, which is kept as an attribute. The same epochs come of the same seed
+    rank, world_size : int
+        the number of this process, from 0, and how many there are
+    batches_per_epoch : int, optional
+        for each process; None: n // (P*K*world_size), or 1 if that is 0
+    relation, class_neighbours, p_random
+        as for `PKBatches`. To set the attribute `class_neighbours` draws this epoch's batches anew
+
+    Examples
+    --------
+    >>> sampler = PKSampler([0, 0, 0, 1, 1, 2, 2, 2], 2, 2, seed=0)
+    >>> first, second = list(sampler), list(sampler)
+    >>> len(sampler), [len(rows) for rows in first], first == second
+    (2, [4, 4], False)
+    >>> sampler.set_epoch(0)
+    >>> list(sampler) == first
+    True
+    """
+
+    def __init__(
+        self,
+        labels: Any,
+        classes_per_batch: int,
+        examples_per_class: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        batches_per_epoch: int | None = None,
+        relation: str = "equal",
+        class_neighbours: Any | None = None,
+        p_random: float = 0.5,
+    ):
+        self.rank, self.world_size = check_count("rank", rank, 0), check_count("world_size", world_size, 1)
+        if self.rank >= self.world_size:
+            raise ValueError(f"rank must be below world_size, {self.world_size}; received {rank}.")
+        if seed is None and self.world_size > 1:
+            raise ValueError("seed must be given if world_size is above 1, the same for each rank; received None.")
+        self.seed = np.random.SeedSequence().entropy if seed is None else check_count("seed", seed, 0)
+        self.rows, classes = class_members(check_labels(labels, "labels", check_relation(relation)), relation)
+        generator = np.random.default_rng(self.seed)
+        self.planner = PKPlanner(classes, classes_per_batch, examples_per_class, generator, class_neighbours, p_random)
+        warn_of_small_classes(classes, self.planner.K)
+        rows_of_a_step = self.planner.P * self.planner.K * self.world_size
+        as_many_as_fit = max(1, len(classes) // rows_of_a_step)
+        self.batches = as_many_as_fit if batches_per_epoch is None else check_count("batches_per_epoch", batches_per_epoch, 1)
+        self.epoch_plan = -1, self.rows[:0]  # nothing is drawn yet
+        self.set_epoch(0)
+
+    def draw_plan(self) -> np.ndarray:
+        """Row numbers (batches, P*K), this rank's share of what is drawn next."""
+        plan = self.rows[self.planner.draw(self.batches * self.world_size)]
+        return plan[self.rank :: self.world_size].reshape(self.batches, -1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch, counted from 0: its batches come next."""
+        drawn, plan = self.epoch_plan
+        if check_count("epoch", epoch, 0) < drawn:
+            self.planner.restart(np.random.default_rng(self.seed))
+            drawn = -1
+        for _ in range(drawn, epoch):
+            plan = self.draw_plan()
+        self.epoch_plan, self.begun = (epoch, plan), False
+
+    @property
+    def class_neighbours(self) -> np.ndarray | None:
+        """Labels (C, c) of the classes near each class."""
+        return self.planner.class_neighbours
+
+    @class_neighbours.setter
+    def class_neighbours(self, class_neighbours: Any | None) -> None:
+        self.planner.class_neighbours = class_neighbours
+        self.epoch_plan = self.epoch_plan[0], self.draw_plan()
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> list[int]:
+        """Row numbers (P*K,) of batch `index` of the epoch that was begun last."""
+        return self.epoch_plan[1][index].tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of this epoch, or of the next if this one was begun, which it is when its first batch is asked for."""
+        if self.begun:
+            self.set_epoch(self.epoch_plan[0] + 1)
+        self.begun = True
+        yield from map(np.ndarray.tolist, self.epoch_plan[1])
 
 # %% ../nbs/04_samplers.ipynb #0519aab5
 class PKBatches(keras.utils.PyDataset):
@@ -274,32 +390,35 @@ class PKBatches(keras.utils.PyDataset):
         self.labels, self.augment, self.relation = check_labels(y, relation=check_relation(relation)), augment, relation
         as_labels(self.labels, "y", relation)  # JAX would cut what it cannot hold before a loss sees it
         self.source = as_source(x, len(self.labels))
-        self.seed = np.random.SeedSequence().entropy if seed is None else check_count("seed", seed, 0)
-        self.rows, classes = class_members(self.labels, relation)
-        generator = np.random.default_rng(self.seed)
-        self.planner = PKPlanner(classes, classes_per_batch, examples_per_class, generator, class_neighbours, p_random)
-        self.batches = self.planner.batches if batches_per_epoch is None else check_count("batches_per_epoch", batches_per_epoch, 1)
-        warn_of_small_classes(classes, self.planner.K)
-        self.epoch_plan = 0, self.planner.draw(self.batches)
+        self.sampler = PKSampler(
+            self.labels,
+            classes_per_batch,
+            examples_per_class,
+            seed,
+            batches_per_epoch=batches_per_epoch,
+            relation=relation,
+            class_neighbours=class_neighbours,
+            p_random=p_random,
+        )
+        self.seed = self.sampler.seed
 
     @property
     def class_neighbours(self) -> np.ndarray | None:
         """Labels (C, c) of the classes near each class."""
-        return self.planner.class_neighbours
+        return self.sampler.class_neighbours
 
     @class_neighbours.setter
     def class_neighbours(self, class_neighbours: Any | None) -> None:
-        self.planner.class_neighbours = class_neighbours
-        self.epoch_plan = self.epoch_plan[0], self.planner.draw(self.batches)
+        self.sampler.class_neighbours = class_neighbours
 
     def __len__(self) -> int:
-        return self.batches
+        return len(self.sampler)
 
     def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
         """Batch `index` of this epoch: x with P*K rows, and labels (P*K,)."""
-        index = range(self.batches)[index]  # raises the IndexError at which a for loop ends
-        epoch, plan = self.epoch_plan  # read once: another thread may be ending the epoch
-        rows = self.rows[plan[index].reshape(-1)]
+        index = range(len(self))[index]  # raises the IndexError at which a for loop ends
+        epoch, plan = self.sampler.epoch_plan  # read once: another thread may be ending the epoch
+        rows = plan[index]
         x = take_rows(self.source, rows)
         if self.augment is not None:
             x = check_rows(self.augment(x, np.random.default_rng([self.seed, epoch, index])), len(rows), "what augment returns")
@@ -307,7 +426,7 @@ class PKBatches(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's plan."""
-        self.epoch_plan = self.epoch_plan[0] + 1, self.planner.draw(self.batches)
+        self.sampler.set_epoch(self.sampler.epoch_plan[0] + 1)
 
 # %% ../nbs/04_samplers.ipynb #85b8739b
 def class_means(
@@ -412,7 +531,7 @@ class RenewNeighbours(keras.callbacks.Callback):
         if not isinstance(batches, PKBatches) or batches.relation != "equal":
             raise ValueError(f"batches must be PKBatches, with the relation 'equal'; received {batches!r}.")
         self.batches, self.every, self.distance, self.embedder = batches, check_count("every", every, 1), get(distance), embedder
-        self.count, self.batch_size = batches.planner.P - 1 if count is None else count, check_count("batch_size", batch_size, 1)
+        self.count, self.batch_size = batches.sampler.planner.P - 1 if count is None else count, check_count("batch_size", batch_size, 1)
         given = check_together(x=x, y=y)
         self.labels = check_labels(y) if given else batches.labels
         self.source = as_source(x, len(self.labels)) if given else batches.source
@@ -427,4 +546,4 @@ class RenewNeighbours(keras.callbacks.Callback):
         self.batches.class_neighbours = nearest_classes(np.concatenate(embeddings), self.labels, self.count, self.distance)
 
 # %% ../nbs/04_samplers.ipynb #add97c49
-__all__ = ["PKBatches", "PKPlanner", "RenewNeighbours", "nearest_classes"]  # what the reference lists; the rest may change
+__all__ = ["PKBatches", "PKSampler", "RenewNeighbours", "nearest_classes"]  # what the reference lists; the rest may change

@@ -6,7 +6,7 @@ from on_backend import BACKEND, WAYS, numbers_in_a_block
 
 # From the simple to the special, so that the first test that fails says the most.
 ORDER = [f"test_{name}" for name in (
-    "distances", "semantics", "mining", "strategies", "losses", "metrics", "samplers", "layers", "keras", "distribution"
+    "distances", "semantics", "mining", "strategies", "losses", "metrics", "samplers", "pk_sampler", "layers", "keras", "distribution"
 )]  # fmt: skip
 # Files of which TensorFlow runs a part, and JAX a small one.
 TABLES = [f"test_{name}" for name in (

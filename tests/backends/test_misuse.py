@@ -11,7 +11,7 @@ import tripletloss as tl
 from tripletloss.distribution import set_block_size
 from tripletloss.metrics import RetrievalCallback, TripletMetrics, retrieval_metrics
 from tripletloss.mining import mine_dataset
-from tripletloss.samplers import EpochShuffler, PKBatches, RenewNeighbours, nearest_classes
+from tripletloss.samplers import EpochShuffler, PKBatches, PKSampler, RenewNeighbours, nearest_classes
 
 X = np.random.default_rng(5).normal(size=(6, 3)).astype("float32")
 Y = np.array([0, 0, 1, 1, 2, 2])
@@ -223,11 +223,22 @@ OTHERS = [
     ("float labels of batches", [PKBatches, X, Y.astype("float32"), 3, 2], ["y", "float32"]),
     ("one-hot labels of batches", [PKBatches, X, np.eye(6, dtype=int), 3, 2], ["y", "(6, 6)"]),
     ("neighbours for some classes", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [0]]}, ["class_neighbours", "(3, c)", "(2, 1)"]),
-    ("neighbours that do not exist", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [0], [9]]}, ["class_neighbours", "occur in y", "9"]),
+    ("neighbours that do not exist", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [0], [9]]}, ["class_neighbours must be among the labels; received 9"]),
     ("a class as its own neighbour", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1], [1], [0]]}, ["other classes", "[1] for class 1"]),
     ("a neighbour twice", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1, 1], [0, 2], [0, 1]]}, ["each once", "[1, 1] for class 0"]),
     ("floats as neighbours", [PKBatches, X, Y, 2, 2], {"class_neighbours": [[1.0], [0.0], [0.0]]}, ["class_neighbours", "float64"]),
     ("more than all at random", [PKBatches, X, Y, 2, 2], {"p_random": 1.1}, ["p_random must be a number from 0 to 1; received 1.1"]),
+    ("a rank beyond the world", [PKSampler, Y, 2, 2, 0, 2, 2], ["rank must be below world_size, 2; received 2"]),
+    ("a rank below 0", [PKSampler, Y, 2, 2, 0, -1, 2], ["rank must be an integer of at least 0; received -1"]),
+    ("a world without processes", [PKSampler, Y, 2, 2, 0, 0, 0], ["world_size must be an integer of at least 1; received 0"]),
+    ("ranks without a seed", [PKSampler, Y, 2, 2, None, 0, 2], ["seed must be given if world_size is above 1, the same for each rank"]),
+    ("a seed of batches below 0", [PKSampler, Y, 2, 2, -1], ["seed must be an integer of at least 0; received -1"]),
+    ("more classes than a sampler has", [PKSampler, Y, 4, 2], ["classes_per_batch must be at most the number of classes, 3; received 4"]),
+    ("float labels of a sampler", [PKSampler, Y / 2, 2, 2], ["labels must be integer labels; received dtype float64"]),
+    ("names as labels of a sampler", [PKSampler, ["a", "a", "b", "b"], 2, 2], ["labels must be integer labels", "np.unique(labels, return_inverse=True)"]),
+    ("an epoch without batches", [PKSampler, Y, 2, 2], {"batches_per_epoch": 0}, ["batches_per_epoch must be an integer of at least 1; received 0"]),
+    ("an epoch before the first", [PKSampler(Y, 2, 2).set_epoch, -1], ["epoch must be an integer of at least 0; received -1"]),
+    ("half an epoch", [PKSampler(Y, 2, 2).set_epoch, 0.5], ["epoch must be an integer of at least 0; received 0.5"]),
     ("neighbours of something else", [RenewNeighbours, X], ["batches must be PKBatches"]),
     ("renewal never", [RenewNeighbours, PKBatches(X, Y, 2, 2), 0], ["every must be an integer of at least 1; received 0"]),
     ("rows without labels", [RenewNeighbours, PKBatches(X, Y, 2, 2)], {"x": X}, ["y must be given together with x"]),

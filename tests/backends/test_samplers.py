@@ -153,7 +153,7 @@ def test_neighbours_may_be_set_between_epochs():
     batches.class_neighbours = NEAR[:, :2]
     np.testing.assert_array_equal(batches.class_neighbours, NEAR[:, :2])
     assert all(set(others) == set(NEAR[first // 10, :2]) for first, *others in classes_of(draw(batches, epochs=2)))
-    assert batches.epoch_plan[0] == 3
+    assert batches.sampler.epoch_plan[0] == 3
 
 
 def test_a_planner_takes_neighbours_too():

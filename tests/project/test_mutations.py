@@ -27,6 +27,6 @@ def test_a_mutation_that_fits_no_place_or_several_is_refused(old, places):
 
 @pytest.mark.every
 def test_a_mutation_is_caught_and_one_that_changes_nothing_survives():
-    same_plan = Mutation("every epoch the same plan", "(_1[0] + 1, _2)", "_1", "on_epoch_end")
+    same_plan = Mutation("every epoch the same plan", "range(_1, _2)", "range(_1, min(_2, 0))", "set_epoch")
     assert caught_by(same_plan, TESTS).startswith(TESTS[0])
     assert caught_by(NOTHING, TESTS) is None

@@ -61,6 +61,7 @@ REVEALED = {
         "-> tripletloss.samplers.PKBatches",
     ],
     "tl.samplers.PKBatches(x, y)[0]": ["tuple[Any, numpy.ndarray["],
+    "[rows for rows in tl.samplers.PKSampler(y, 2, 2, seed=0)]": ["list[list[int]]"],
     "tl.mine_triplets(y, x)": ["tripletloss.mining.Triplets"],
     "tl.plots.plot_distances": ["def (embeddings: ", "margin: float | None ="],
     "tl.__version__": ["str"],
