@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEARCH_METRICS', 'STATISTICS', 'measures', 'search_rows', 'nearest_neighbors', 'ranker', 'without_own',
-           'in_search_blocks', 'as_queries', 'check_width', 'nearest_keys', 'count_relevant', 'check_places',
-           'Relevance', 'relevance_of_classes', 'mean_measures', 'relevance_by_masks', 'relevance_of',
+           'in_search_blocks', 'as_queries', 'leaves_out_own', 'check_width', 'nearest_keys', 'count_relevant',
+           'check_places', 'Relevance', 'relevance_of_classes', 'mean_measures', 'relevance_by_masks', 'relevance_of',
            'retrieval_metrics', 'check_examples', 'embed', 'RetrievalCallback', 'embedding_spread', 'add_levels',
            'triplet_statistics', 'TripletMetrics']
 
@@ -20,8 +20,8 @@ import numpy as np
 from keras import ops
 
 from tripletloss._checks import (
-    Tensor, as_embeddings, as_label_rows, as_labelled_rows, as_labels, as_rows, check_count, check_labels, check_no_mask, check_relation,
-    check_together,
+    Tensor, as_embeddings, as_label_rows, as_labelled_rows, as_labels, as_rows, check_bool, check_count, check_labels, check_no_mask,
+    check_relation, check_together,
 )
 from ._tables import rows_per_block
 from .distances import SNR, Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean, get
@@ -124,6 +124,17 @@ def as_queries(
     return query, query_labels
 
 
+def leaves_out_own(remove_diagonal: bool | None, with_queries: bool, query: np.ndarray, key: np.ndarray, labels: tuple | None = None) -> bool:
+    """Whether query i is key i, and left out of its own search; a ValueError if it cannot be."""
+    if remove_diagonal is None:
+        return not with_queries
+    if check_bool("remove_diagonal", remove_diagonal) and len(query) > len(key):
+        raise ValueError(f"remove_diagonal=True means that query i is key i; received {len(query)} queries and {len(key)} keys.")
+    if remove_diagonal and labels is not None and not np.array_equal(labels[0], labels[1][: len(query)]):
+        raise ValueError("remove_diagonal=True means that query i is key i; received query_labels that are not the first of labels.")
+    return remove_diagonal
+
+
 def check_width(query: np.ndarray, key: np.ndarray, names: tuple[str, str] = ("query_embeddings", "embeddings")) -> None:
     """Raise a ValueError if queries (n, d) and keys (m, d) differ in d."""
     if query.shape[1] != key.shape[1]:
@@ -135,11 +146,13 @@ def nearest_keys(
     count: int,
     query_embeddings: Tensor | None = None,
     distance: str | dict | Distance = "cosine",
+    remove_diagonal: bool | None = None,
 ) -> np.ndarray:
     """The nearest keys of each query, by an exact search in blocks.
 
-    A ValueError says if embeddings are no finite rows of floats, if queries and keys differ in width, if `count` is below 1
-    or if there is no such distance; an ImportError, if scikit-learn is missing.
+    A ValueError says if embeddings are no finite rows of floats, if queries and keys differ in width, if `count` is below 1,
+    if there is no such distance, or if with `remove_diagonal=True` there are more queries than keys; an ImportError, if
+    scikit-learn is missing.
 
     Parameters
     ----------
@@ -151,6 +164,9 @@ def nearest_keys(
         (n, d) floats to search with; None: each of the embeddings searches among the others
     distance : str, dict or Distance
         a name, a configuration or a distance of one's own
+    remove_diagonal : bool, optional
+        query i is key i, and left out of its own search; None: where no queries are given. Nothing else tells: embeddings
+        that are given twice are found as they are
 
     Returns
     -------
@@ -165,7 +181,7 @@ def nearest_keys(
     key, distance = as_rows(embeddings), get(distance)
     query = key if query_embeddings is None else as_rows(query_embeddings, "query_embeddings")
     check_width(query, key)
-    own = np.arange(len(key)) if query_embeddings is None else None
+    own = np.arange(len(query)) if leaves_out_own(remove_diagonal, query_embeddings is not None, query, key) else None
     count = min(check_count("count", count, 1), len(key) - (own is not None))
     if count <= 0 or not len(query):
         return np.zeros((len(query), max(count, 0)), "int64")
@@ -277,12 +293,13 @@ def retrieval_metrics(
     distance: str | dict | Distance = "cosine",
     progress: bool = False,
     relation: str | Callable = "equal",
+    remove_diagonal: bool | None = None,
 ) -> dict[str, float | int]:
     """How well a search among embeddings finds the query's class (arXiv 2003.08505): means over queries, from 0 to 1.
 
     The search is exact, in blocks; keys at equal distance come in any order. A ValueError says if embeddings are no finite
     rows of floats, labels not what the relation asks for, lengths or widths differ, queries come without labels, a place in
-    `k` is below 1, or there is no such distance or relation; an ImportError, if scikit-learn is missing.
+    `k` is below 1, there is no such distance or relation, or with `remove_diagonal=True` query i cannot be key i; an ImportError, if scikit-learn is missing.
 
     Parameters
     ----------
@@ -304,6 +321,9 @@ def retrieval_metrics(
         which keys are relevant, and which are left out of the list: those that are positives, and those that are neither
         positive nor negative; see `tripletloss.mine_triplets`. With "levels", measures are taken at each level, and their
         names end in "_level_0" (the coarsest), "_level_1" and so on
+    remove_diagonal : bool, optional
+        query i is key i, and left out of its own search; None: where no queries are given. Nothing else tells: embeddings
+        that are given twice are found as they are
 
     Returns
     -------
@@ -321,7 +341,8 @@ def retrieval_metrics(
     key, key_labels = as_labelled_rows(embeddings, labels, ("embeddings", "labels"), check_relation(relation))
     query, query_labels = as_queries(query_embeddings, query_labels, key, key_labels, relation)
     k, distance, found = check_places(k), get(distance), {}
-    for end, relevance in relevance_of(relation, query_labels, key_labels, query is key, max(k)).items():
+    own = leaves_out_own(remove_diagonal, query_embeddings is not None, query, key, (query_labels, key_labels))
+    for end, relevance in relevance_of(relation, query_labels, key_labels, own, max(k)).items():
         measured = mean_measures(query, key, relevance, k, distance, progress)
         found |= {name + end: value for name, value in measured.items()}
     return found

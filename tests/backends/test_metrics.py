@@ -72,6 +72,22 @@ def test_a_row_of_zeros_is_a_right_angle_from_everything():
     assert nearest_keys(x, 4)[0].tolist() == [3, 1, 4, 2]
 
 
+@pytest.mark.parametrize("again", [lambda x: x, np.copy], ids=["the same array", "a copy"])
+def test_whether_queries_are_keys_is_what_the_argument_says(again):
+    """0 and 1 are of one class, 3 and 7 of another: each finds itself, or the others."""
+    x, y = np.array([[0.0], [1.0], [3.0], [7.0]]), np.array([0, 0, 1, 1])
+    queries = {"query_embeddings": again(x), "query_labels": again(y)}
+
+    def recall(**arguments):
+        return retrieval_metrics(x, y, k=1, distance="euclidean", **arguments)["recall_at_1"]
+
+    assert [recall(), recall(**queries), recall(**queries, remove_diagonal=True), recall(remove_diagonal=False)] == [0.75, 1, 0.75, 1]
+    others = nearest_keys(x, 1, again(x), "euclidean", remove_diagonal=True)
+    assert others.tolist() == nearest_keys(x, 1, distance="euclidean").tolist() == [[1], [0], [1], [2]]
+    assert nearest_keys(x, 1, again(x[:2]), "euclidean", remove_diagonal=True).tolist() == [[1], [0]]
+    assert nearest_keys(x, 1, again(x), "euclidean").tolist() == [[0], [1], [2], [3]]
+
+
 def test_labels_are_compared_exactly():
     """As floats two of these classes would be one."""
     x, labels = np.array([[0.0], [1], [3], [4]], "float32"), np.array([0, 0, 1, 2])
