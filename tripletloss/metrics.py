@@ -24,7 +24,7 @@ import numpy as np
 from keras import ops
 
 from tripletloss._checks import (
-    Tensor, as_embeddings, as_label_rows, as_labelled_rows, as_labels, as_rows, check_bool, check_count, check_labels, check_name,
+    Tensor, as_embedding_pair, as_embeddings, as_label_rows, as_labelled_rows, as_labels, as_rows, check_bool, check_count, check_labels, check_name,
     check_no_mask, check_number, check_relation, check_together,
 )
 from ._tables import rows_per_block
@@ -500,11 +500,11 @@ def pair_distances(
     key: np.ndarray | None = None,  # (m, d) floats, the second rows; None: the same
 ) -> np.ndarray:  # (k,) floats
     """Distances from the first to the second row of each pair."""
-    key = rows if key is None else key
+    rows, key = (distance.prepare(each) for each in as_embedding_pair(rows, rows if key is None else key, ("rows", "key")))  # once
     size = rows_per_block(len(pairs), rows.shape[1], block_size())
     blocks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    found = [ops.convert_to_numpy(distance.paired(rows[block[:, 0]], key[block[:, 1]])) for block in blocks]
-    return check_finite(np.concatenate([np.zeros(0, rows.dtype), *found]), distance)
+    found = [distance.call_paired(ops.take(rows, block[:, 0], axis=0), ops.take(key, block[:, 1], axis=0)) for block in blocks]
+    return check_finite(np.concatenate([np.zeros(0, "float32"), *(ops.convert_to_numpy(each) for each in found)]), distance)
 
 # %% ../nbs/05_metrics.ipynb #7a10c031
 LISTED_PAIRS = 2_000_000  # of one class, and as many of two, whose distances are sorted
@@ -539,12 +539,13 @@ def as_comparison(
 
 
 class Pairs(NamedTuple):
-    """Pairs with their distances and classes."""
+    """Pairs with their distances and classes, first those of one class."""
 
     distance: np.ndarray  # (b,) those that occur, the smallest first
     place: np.ndarray  # (p,) which of them is that of each pair
     query: np.ndarray  # (p,) the number of the query's class
     key: np.ndarray  # (p,) the number of the key's class
+    positives: int  # how many are of one class
 
 
 def list_pairs(compared: Comparison) -> Pairs:
@@ -552,7 +553,7 @@ def list_pairs(compared: Comparison) -> Pairs:
     kinds = [pairs_of(compared.classes, same, LISTED_PAIRS, compared.key_classes, compared.own) for same in (True, False)]
     pairs = np.concatenate(kinds)
     distances, place = np.unique(pair_distances(compared.query, pairs, compared.distance, compared.key), return_inverse=True)
-    return Pairs(distances, place, compared.classes[pairs[:, 0]], compared.key_classes[pairs[:, 1]])
+    return Pairs(distances, place, compared.classes[pairs[:, 0]], compared.key_classes[pairs[:, 1]], len(kinds[0]))
 
 
 def count_listed(
@@ -560,9 +561,9 @@ def count_listed(
     times: np.ndarray,  # (c,) how often each class counts
 ) -> PairCounts:
     """A pair of one class counts as often as the class does, a pair of two as often as the product says."""
-    same = pairs.query == pairs.key
-    weights = times[pairs.query] * np.where(same, 1, times[pairs.key])
-    return PairCounts(pairs.distance, *(np.bincount(pairs.place, weights * kind, len(pairs.distance)) for kind in (same, ~same)))
+    same, other = slice(pairs.positives), slice(pairs.positives, None)
+    weights = (same, times[pairs.query[same]]), (other, times[pairs.query[other]] * times[pairs.key[other]])
+    return PairCounts(pairs.distance, *(np.bincount(pairs.place[kind], weight, len(pairs.distance)) for kind, weight in weights))
 
 # %% ../nbs/05_metrics.ipynb #7a10c037
 DROPPED_BITS = 10  # of the 23 binary digits of a float32
