@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['AVERAGES', 'distance_gap', 'hinge', 'softplus', 'loss_of_distances', 'triplet_margin_loss', 'sum_mined',
            'clip_to_one', 'reduce_triplets', 'sum_triplets', 'sum_levels', 'valid_at_any_level', 'reduce_levels',
-           'triplet_loss', 'mean_over_valid', 'MetricLoss', 'gather_batch', 'triplet_loss_and_valid', 'TripletLoss']
+           'triplet_loss', 'triplet_loss_and_valid', 'mean_over_valid', 'MetricLoss', 'gather_batch',
+           'batch_loss_and_valid', 'TripletLoss']
 
 # %% ../nbs/02_losses.ipynb #055974e6
 import functools
@@ -251,13 +252,58 @@ def triplet_loss(
     >>> [float(x) for x in losses]
     [0.0, 0.0, 2.0, 0.0]
     """
+    return triplet_loss_and_valid(
+        query_labels, query_embeddings, key_labels, key_embeddings, distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy,
+        soft_margin, margin, average, relation,
+    )[0]
+
+# %% ../nbs/02_losses.ipynb #7a10e001
+def triplet_loss_and_valid(
+    query_labels: Tensor,
+    query_embeddings: Tensor,
+    key_labels: Tensor | None = None,
+    key_embeddings: Tensor | None = None,
+    distance: str | dict | Distance = "cosine",
+    remove_diagonal: bool | None = None,
+    positive_mining_strategy: str = "hard",
+    negative_mining_strategy: str = "semi-hard",
+    soft_margin: bool = False,
+    margin: float | Sequence[float] = 1.0,
+    average: str = "anchors",
+    relation: str | Callable = "equal",
+) -> tuple[Tensor, Tensor]:
+    """`triplet_loss`, and which queries are valid: have a positive and a negative.
+
+    The batch's loss is the sum of the losses over the number of valid queries. A ValueError as for `triplet_loss`.
+
+    Parameters
+    ----------
+    query_labels, query_embeddings, key_labels, key_embeddings
+        as for `triplet_loss`
+    distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy, soft_margin, margin, average, relation
+        likewise
+
+    Returns
+    -------
+    Tensor
+        (n,) losses, 0 where the query is not valid
+    Tensor
+        (n,) booleans: the query has a triplet; with the relation "levels", at any level
+
+    Examples
+    --------
+    >>> losses, valid = triplet_loss_and_valid([0, 0, 1], [[0.0], [1.0], [1.5]], distance="euclidean")
+    >>> float(ops.sum(losses) / ops.sum(ops.cast(valid, losses.dtype)))
+    1.0
+    """
     distance = get(distance)
     check_strategies(positive_mining_strategy, negative_mining_strategy)
     margin = check_margins(soft_margin, margin, check_relation(relation))
     spec = LossSpec(positive_mining_strategy, negative_mining_strategy, soft_margin, margin, relation)
     check_name("average", average, AVERAGES)
     batch = as_batch(query_labels, query_embeddings, key_labels, key_embeddings, distance, remove_diagonal, relation)
-    return reduce_levels(compiled_once(sum_levels, batch, distance, spec), average)
+    levels = compiled_once(sum_levels, batch, distance, spec)
+    return reduce_levels(levels, average), valid_at_any_level(levels)
 
 # %% ../nbs/02_losses.ipynb #d8f88462
 def mean_over_valid(
@@ -365,7 +411,7 @@ def gather_batch(
     return batch_of(labels, as_embeddings(embeddings), distance, self_index + offset, gather(labels)[0], as_embeddings(keys))
 
 
-def triplet_loss_and_valid(
+def batch_loss_and_valid(
     labels: Tensor,  # (n,) integers, or what the relation asks for
     embeddings: Tensor,  # (n, d) floats
     distance: Distance,
@@ -439,7 +485,7 @@ class TripletLoss(MetricLoss):
         reduction: str | None = "sum_over_batch_size",
         dtype: str | None = None,
     ):
-        super().__init__(triplet_loss_and_valid, name, reduction, dtype)
+        super().__init__(batch_loss_and_valid, name, reduction, dtype)
         check_strategies(positive_mining_strategy, negative_mining_strategy)
         self.distance = get(distance)
         self.positive_mining_strategy, self.negative_mining_strategy = positive_mining_strategy, negative_mining_strategy
@@ -460,7 +506,7 @@ class TripletLoss(MetricLoss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         """Losses (n,), and which anchors (n,) are valid."""
-        return triplet_loss_and_valid(y_true, y_pred, self.distance, self.spec, self.average, self.gather_across_devices)
+        return batch_loss_and_valid(y_true, y_pred, self.distance, self.spec, self.average, self.gather_across_devices)
 
     def get_config(self) -> dict:
         """All arguments, ready for JSON; a built-in distance by its name."""
@@ -476,4 +522,4 @@ class TripletLoss(MetricLoss):
         return cls(**config)
 
 # %% ../nbs/02_losses.ipynb #ee03d95a
-__all__ = ["AVERAGES", "MetricLoss", "TripletLoss", "hinge", "softplus", "triplet_loss", "triplet_margin_loss"]  # the reference's names
+__all__ = ["AVERAGES", "MetricLoss", "TripletLoss", "hinge", "softplus", "triplet_loss", "triplet_loss_and_valid", "triplet_margin_loss"]  # the reference's names

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 from on_backend import array, grad, tensor, values_and_grad
-from reference import DISTANCES, central_differences, loss_of_triplet, mean_loss, paired, triplet_losses
+from reference import AVERAGES, DISTANCES, central_differences, loss_of_triplet, mean_loss, paired, triplet_losses
 
 import tripletloss as tl
 
@@ -34,6 +34,32 @@ def test_explicit_triplets(distance, soft, swap, float64):
     values, gradient = values_and_grad(losses, rows)
     np.testing.assert_allclose(values, by_loops(rows), rtol=1e-9)
     np.testing.assert_allclose(gradient, central_differences(lambda x: by_loops(x).sum(), rows), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("negative", ["semi-hard", "all"])
+@pytest.mark.parametrize("keys", [False, True])
+def test_losses_and_which_queries_are_valid(negative, average, keys, way):
+    """Row 1 is a singleton class; among the keys, whose classes are 0 and 1, rows of class 2 have no positive."""
+    arguments = (Y, X, Y[:5] % 2, X[:5]) if keys else (Y, X)
+    losses, valid = triplet_losses(*arguments, average=average, negative=negative)
+    ours = {"average": average, "negative_mining_strategy": negative}
+    found = [array(each) for each in tl.losses.triplet_loss_and_valid(*arguments, **ours)]
+    np.testing.assert_allclose(found[0], losses, rtol=1e-5, atol=1e-6)
+    assert found[1].tolist() == valid.tolist() and 0 < valid.sum() < N
+    np.testing.assert_array_equal(array(tl.triplet_loss(*arguments, **ours)), found[0])
+    if not keys:
+        as_a_loss = tl.MetricLoss(tl.losses.triplet_loss_and_valid, **ours)
+        assert float(as_a_loss(Y, X)) == pytest.approx(losses.sum() / valid.sum(), rel=1e-5)
+
+
+def test_a_query_is_valid_that_costs_nothing():
+    """Two classes far apart; and of several levels, one is enough."""
+    x = np.array([[0.0], [1.0], [9.0], [10.0], [50.0]])
+    losses, valid = (array(each) for each in tl.losses.triplet_loss_and_valid([0, 0, 1, 1, 2], x, distance="euclidean"))
+    assert (losses.tolist(), valid.tolist()) == ([0] * 5, [True] * 4 + [False])
+    levels = np.array([[0, 0], [0, 1], [1, 2], [1, 2], [2, 3]])
+    assert array(tl.losses.triplet_loss_and_valid(levels, x, relation="levels")[1]).tolist() == [True] * 4 + [False]
 
 
 def test_explicit_triplets_of_two_precisions(float64):

@@ -9,7 +9,7 @@ from reference import DISTANCES, mean_loss
 
 import tripletloss as tl
 from tripletloss.distribution import set_block_size
-from tripletloss.metrics import RetrievalCallback, TripletMetrics, retrieval_metrics
+from tripletloss.metrics import RetrievalCallback, TripletMetrics, retrieval_metrics, verification_metrics
 from tripletloss.mining import mine_dataset
 from tripletloss.samplers import EpochShuffler, PKBatches, PKSampler, RenewNeighbours, nearest_classes
 
@@ -201,6 +201,9 @@ OTHERS = [
     ("search among integers", [retrieval_metrics, np.ones((3, 2), "int64"), [0, 0, 1]], ["embeddings must be floats"]),
     ("search among numbers", [retrieval_metrics, np.ones(3), [0, 0, 1]], ["received shape (3,)"]),
     ("search among infinities", [retrieval_metrics, np.array([[1.0], [np.inf]]), [0, 0]], ["in 1 of 2 rows, the first of them row 1"]),
+    ("more queries than keys", [retrieval_metrics, X, Y, 1, X[[0] * 7], Y[[0] * 7]], {"remove_diagonal": True}, ["remove_diagonal", "7 queries", "6 keys"]),
+    ("queries of other classes", [retrieval_metrics, X, Y, 1, X, 1 - Y], {"remove_diagonal": True}, ["remove_diagonal", "query_labels"]),
+    ("a diagonal of words", [retrieval_metrics, X, Y], {"remove_diagonal": "yes"}, ["remove_diagonal must be True or False; received 'yes'"]),
     ("float labels of a search", [retrieval_metrics, ONES, [0.0, 1.0, 2.0]], ["labels must be integer labels; received dtype float"]),
     ("the place 0", [retrieval_metrics, ONES, [0, 0, 1], 0], ["k must be an integer of at least 1; received 0"]),
     ("no place", [retrieval_metrics, ONES, [0, 0, 1], ()], ["k must name at least one place"]),
@@ -209,6 +212,17 @@ OTHERS = [
     ("queries without labels", [retrieval_metrics, ONES, [0, 0, 1], 1, np.ones((2, 2))], ["query_labels must be given together"]),
     ("distance of a search", [retrieval_metrics, ONES, [0, 0, 1], 1, None, None, "cosin"], ["Did you mean 'cosine'"]),
     ("labels beyond int64", [retrieval_metrics, ONES[:2], np.array([1, 2**63], "uint64")], ["must fit into int64"]),
+    ("an average of a search", [retrieval_metrics, ONES, [0, 0, 1]], {"average": "classes"}, ["average", "Did you mean 'class'"]),
+    ("ranks in words", [retrieval_metrics, ONES, [0, 0, 1]], {"all_ranks": "yes"}, ["all_ranks must be True or False; received 'yes'"]),
+    ("verified integers", [verification_metrics, np.ones((3, 2), "int64"), [0, 0, 1]], ["embeddings must be floats"]),
+    ("verified float labels", [verification_metrics, ONES, [0.0, 1.0, 2.0]], ["labels must be integer labels; received dtype float"]),
+    ("a rate above 1", [verification_metrics, ONES, [0, 0, 1], (0.1, 1.5)], ["false_accept_rates must be a number from 0 to 1; received 1.5"]),
+    ("a rate in words", [verification_metrics, ONES, [0, 0, 1], "0.1"], ["false_accept_rates must be a number from 0 to 1; received '0.1'"]),
+    ("half a resample", [verification_metrics, ONES, [0, 0, 1]], {"resamples": 0.5}, ["resamples must be an integer of at least 0"]),
+    ("a negative seed", [verification_metrics, ONES, [0, 0, 1]], {"seed": -1}, ["seed must be an integer of at least 0"]),
+    ("verified without labels", [verification_metrics, ONES, [0, 0, 1], 0.1, ONES], ["query_labels must be given together"]),
+    ("verified of another width", [verification_metrics, ONES, [0, 0, 1], 0.1, np.ones((2, 3)), [0, 0]], ["the same width d"]),
+    ("distance of pairs", [verification_metrics, ONES, [0, 0, 1]], {"distance": "cosin"}, ["Did you mean 'cosine'"]),
     ("a metric of another loss", [TripletMetrics, keras.losses.MeanSquaredError()], ["loss must be a TripletLoss"]),
     ("a weighted metric", [TripletMetrics(tl.TripletLoss()).update_state, Y, X, np.ones(6)], ["not weighted_metrics"]),
     ("examples that come once", [watch, iter([])], ["again and again"]),

@@ -19,6 +19,7 @@ from reference import AVERAGES, STRATEGIES, mean_loss, pairwise, triplets_of  # 
 
 import tripletloss as tl  # noqa: E402
 from tripletloss import plots  # noqa: E402
+from tripletloss.metrics import MOST_PAIRS, pairs_of  # noqa: E402
 
 GENERATOR = np.random.default_rng(0)
 LABELS = np.repeat([7, 3, 900, 5], [4, 5, 6, 3])
@@ -40,6 +41,7 @@ OF_EMBEDDINGS = {
     "embeddings": functools.partial(plots.plot_embeddings, embeddings=ROWS, labels=LABELS),
     "triplets": functools.partial(plots.plot_triplets, embeddings=ROWS, labels=LABELS),
     "distances": functools.partial(plots.plot_distances, embeddings=ROWS, labels=LABELS),
+    "roc": functools.partial(plots.plot_roc, embeddings=ROWS, labels=LABELS),
     "neighbours": neighbours,
 }
 PLOTS = OF_EMBEDDINGS | {"history": functools.partial(plots.plot_history, history=HISTORY)}
@@ -196,7 +198,7 @@ def test_all_points_at_one_spot(name, width):
     drawn(OF_EMBEDDINGS[name](embeddings=np.ones((18, width), "float32"), ax=plain()))
 
 
-@each_of_embeddings
+@pytest.mark.parametrize("name", [name for name in OF_EMBEDDINGS if name != "roc"])  # which needs pairs of one class
 @pytest.mark.parametrize("examples, width", [(1, 8), (3, 1)])
 def test_a_thousand_classes(name, examples, width):
     labels = np.repeat(np.arange(1000), examples)
@@ -237,6 +239,8 @@ REFUSED = {
     ],
     ("distances", "neighbours"): [
         ({"embeddings": ROWS[:1], "labels": [3]}, "embeddings must have at least 2 rows"),
+    ],
+    ("distances", "neighbours", "roc"): [
         ({"distance": "cosin"}, "Did you mean 'cosine'"),
     ],
     ("triplets",): [
@@ -248,6 +252,15 @@ REFUSED = {
         ({"margin": -1}, "margin must be a finite number >= 0; received -1"),
         ({"margin": math.nan}, "margin must be a finite number >= 0"),
         ({"margin": "wide"}, "margin must be a finite number >= 0; received 'wide'"),
+        *(({"threshold": wrong}, "threshold must be a finite number; received ") for wrong in (math.nan, -math.inf, "wide", [0.5, 1])),
+    ],
+    ("roc",): [
+        ({"labels": np.full(18, 3)}, "labels must have two classes, and two rows of one; received 1 classes in 18 rows"),
+        ({"labels": np.arange(18)}, "received 18 classes in 18 rows"),
+        ({"false_accept_rate": 1.5}, "false_accept_rate must be a number from 0 to 1; received 1.5"),
+        ({"false_accept_rate": "low"}, "false_accept_rate must be a number from 0 to 1; received 'low'"),
+    ],
+    ("distances", "roc"): [
         ({"embeddings": (ROWS * 1e30).astype("float32"), "distance": "squared_euclidean"}, "embeddings must have finite distances"),
     ],
     ("history",): [
@@ -487,6 +500,59 @@ def test_histograms(distance):
         assert x.min() <= values.min() + 1e-6
 
 
+@pytest.mark.parametrize("distance, threshold", [("cosine", 0.5), ("inner_product", -1.0)])
+def test_threshold_of_distances(distance, threshold):
+    same, other = (distances_of_pairs(pairwise(distance, ROWS, ROWS), LABELS, kind) for kind in (True, False))
+    ax = plots.plot_distances(ROWS, LABELS, distance, threshold=threshold, ax=plain())
+    assert title(ax).endswith(f"; the threshold accepts {np.mean(same <= threshold):.1%} and {np.mean(other <= threshold):.1%}")
+    assert [line.get_xdata()[0] for line in ax.lines] == [threshold]
+    assert f"threshold {threshold:g}" in [text.get_text() for text in ax.get_legend().texts]
+
+
+# plot_roc
+
+
+@pytest.mark.parametrize("distance", ["cosine", "squared_euclidean", "inner_product", "snr"])
+def test_roc_is_that_of_scikit_learn(distance):
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    rows = ROWS.astype("float64")
+    table = pairwise(distance, rows, rows)
+    table = table if distance == "snr" else (table + table.T) / 2
+    same, other = (distances_of_pairs(table, LABELS, kind) for kind in (True, False))
+    answers, scores = [1] * len(same) + [0] * len(other), -np.concatenate([same, other])
+    far, tar, _ = roc_curve(answers, scores, drop_intermediate=False)
+    ax = plots.plot_roc(rows, LABELS, distance, 0.2, ax=plain())
+    curve, _, asked, error = ax.lines
+    np.testing.assert_allclose(curve.get_xdata(), np.maximum(far, 1 / len(other) if distance == "snr" else 2 / len(other)), atol=1e-9)
+    np.testing.assert_allclose(curve.get_ydata(), tar, atol=1e-9)
+    accepted = tar[np.flatnonzero(far <= 0.2)[-1]]
+    np.testing.assert_allclose([asked.get_xdata()[0], asked.get_ydata()[0]], [0.2, accepted], atol=1e-9)
+    equal = np.interp(0, far + tar - 1, far)
+    np.testing.assert_allclose([error.get_xdata()[0], error.get_ydata()[0]], [equal, 1 - equal], atol=1e-9)
+    assert title(ax) == f"{accepted:.1%} of pairs of one class are accepted where 0.2 of the others are; ROC AUC {roc_auc_score(answers, scores):.3f}"
+
+
+def test_a_perfect_roc():
+    """Classes far apart: no false accept up to the last of one class; drawn where the axis begins."""
+    rows = (LABELS[:, None] + 0.01 * ROWS).astype("float32")
+    ax = drawn(plots.plot_roc(rows, LABELS, "euclidean", 0.0))
+    assert title(ax) == "100.0% of pairs of one class are accepted where 0 of the others are; ROC AUC 1.000"
+    assert ax.get_xlim()[0] == min(ax.lines[0].get_xdata()) > 0
+
+
+def test_a_long_roc_is_drawn_at_some_of_its_points():
+    rows, labels = np.random.default_rng(0).normal(size=(300, 3)), np.arange(300) % 7
+    ax = plots.plot_roc(rows, labels, "euclidean", ax=plain())
+    x, y = ax.lines[0].get_data()
+    table = pairwise("euclidean", rows, rows)
+    same, other = (np.sort(distances_of_pairs(table, labels, kind)) for kind in (True, False))
+    assert 300 < len(x) <= 1000 and (np.diff(x) > 0).all() and x[-1] == y[-1] == 1
+    for far, tar in zip(x[1::50], y[1::50], strict=True):
+        below, above = (np.mean(same <= other[round(far * len(other)) - 1 + step] + 1e-9) for step in (0, min(2, len(other) - round(far * len(other)))))
+        assert below - 1e-9 <= tar <= above + 1e-9
+
+
 def test_the_two_kinds_differ_in_more_than_colour():
     same, other = plots.plot_distances(ROWS, LABELS, ax=plain()).patches
     assert same.get_linestyle() != other.get_linestyle()
@@ -497,7 +563,7 @@ def test_many_rows_are_sampled():
     """Alike each time."""
     labels = np.arange(1500) % 3
     rows = (labels[:, None] + np.random.default_rng(0).normal(size=(1500, 2)) * 0.1 + [0, 5]).astype("float32")
-    assert len(plots.pairs_of(labels, same=True)) == len(plots.pairs_of(labels, same=False)) == plots.MOST_PAIRS
+    assert len(pairs_of(labels, same=True)) == len(pairs_of(labels, same=False)) == MOST_PAIRS
     table = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     kinds = labels[:, None] == labels[None]
     exact = [table[kinds & ~np.eye(1500, dtype=bool)].mean(), table[~kinds].mean()]
@@ -510,7 +576,7 @@ def test_many_rows_are_sampled():
 @pytest.mark.parametrize("same", [True, False])
 def test_pairs_of_a_large_set_take_little(same):
     labels = np.arange(300_000) % 70_000
-    found = plots.pairs_of(labels, same, most=1000)
+    found = pairs_of(labels, same, most=1000)
     assert found.shape == (1000, 2)
     assert (found[:, 0] != found[:, 1]).all()
     assert ((labels[found[:, 0]] == labels[found[:, 1]]) == same).all()
@@ -659,6 +725,15 @@ def test_keys_of_their_own():
     assert frames_of(ax) == (labels[found] == LABELS[6]).tolist()
     right = (labels[table.argmin(axis=1)] == LABELS).sum()
     assert title(ax) == f"{right} of {np.isin(LABELS, labels).sum()} queries find their own class first"
+
+
+def test_keys_are_what_is_given_as_keys():
+    """Copies or not: where keys are given, each image finds itself."""
+    for again in (lambda x: x, np.copy):
+        keys = {"key_images": again(IMAGES), "key_labels": again(LABELS), "key_embeddings": again(ROWS)}
+        assert title(neighbours(ax=plain(), images=IMAGES, **keys)) == "18 of 18 queries find their own class first"
+    found = sum(LABELS[nearest(pairwise("cosine", ROWS, ROWS))] == LABELS)
+    assert title(neighbours(ax=plain(), images=IMAGES)) == f"{found} of 18 queries find their own class first"
 
 
 def test_one_query_with_keys():
