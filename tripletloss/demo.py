@@ -267,17 +267,18 @@ def train(
     True
     """
     workers = 2 if callable(data.train_images) else 1  # files are read while the last batch is learned
-    options = {"batches_per_epoch": steps, "augment": data.augment, "seed": seed, "workers": workers}
-    batches = PKBatches(data.train_images, data.train_labels, classes, examples, **options)
+    drawn = {"batches_per_epoch": steps, "augment": data.augment, "seed": seed, "workers": workers}
+    batches = PKBatches(data.train_images, data.train_labels, classes, examples, **drawn)
     loss = TripletLoss(margin=0.5)
     optimizer = keras.optimizers.Adam(learning_rate)
     model.compile(optimizer=optimizer, loss=loss, metrics=[TripletMetrics(loss)], jit_compile=jit_compile)
     watch = RetrievalCallback(data.test_images, data.test_labels)
+    options = {"epochs": epochs, "verbose": verbose, "shuffle": False}  # drawn at random already, and the same in each run
     if state is None:
-        return model.fit(batches, epochs=epochs, verbose=verbose, callbacks=[watch, *callbacks])
+        return model.fit(batches, **options, callbacks=[watch, *callbacks])
     done = resume(model, batches, state)
     kept = [watch, *keep_state(state, patience), *callbacks]
-    history = model.fit(batches, epochs=epochs, initial_epoch=done, verbose=verbose, callbacks=kept)
+    history = model.fit(batches, **options, initial_epoch=done, callbacks=kept)
     model.load_weights(state / "best.weights.h5")
     history.history = read_log(state)
     return history
@@ -550,8 +551,13 @@ def summary(folders: Folders, data: Data) -> str:
 # %% ../nbs/08_demo.ipynb #e8b61201
 def backbones() -> dict[str, tuple[Callable, Callable]]:
     """The networks of `keras.applications` by name: what makes one, and what prepares images for it."""
-    modules = [module for module in vars(keras.applications).values() if hasattr(module, "preprocess_input")]
-    return {name: (make, module.preprocess_input) for module in modules for name, make in vars(module).items() if name[0].isupper()}
+    modules = {name: module for name, module in vars(keras.applications).items() if hasattr(module, "preprocess_input")}
+
+    def home(network: str) -> str:
+        """The module that has the network, or that is named like it, as with MobileNetV3Small."""
+        return max(modules, key=lambda name: (hasattr(modules[name], network), network.lower().startswith(name.replace("_", "")), len(name)))
+
+    return {name: (make, modules[home(name)].preprocess_input) for name, make in vars(keras.applications).items() if name[0].isupper()}
 
 
 def backbone_network(
@@ -678,7 +684,7 @@ def options() -> argparse.ArgumentParser:
     of_network("--backbone", metavar="NAME", help="a network of keras.applications for your images, such as MobileNetV2 (default: a small one)")
     of_network("--weights", choices=["imagenet", "none"], default="imagenet", help="how a backbone begins: trained on ImageNet, which is downloaded, or at random (default: imagenet)")
     of_network("--mixed-precision", action="store_true", help="compute in bfloat16")
-    of_network("--jit", action=argparse.BooleanOptionalAction, default=keras.backend.backend() == "jax", help="compile with XLA, which takes a while and pays on a GPU (default: on JAX only, which is slow without)")
+    of_network("--jit", action="store_true", help="compile with XLA, which takes a while and pays on a GPU (JAX always compiles)")
     of_training = parser.add_argument_group("training").add_argument
     of_training("--epochs", type=at_least(1), metavar="N", help="at most so many, of 40 to 200 batches (default: 15 for the digits; without a limit for your images)")
     of_training("--minutes", type=at_least(1), metavar="N", help="at most so long (default: 10 for your images, unless --epochs says how many)")
@@ -748,7 +754,7 @@ def fit(model: keras.Model, data: Data, batches: Schedule, arguments: argparse.N
             verbose="auto" if sys.stdout.isatty() else 2,
             steps=batches.steps,
             learning_rate=1e-4 if arguments.backbone and arguments.weights == "imagenet" else 2e-3,
-            jit_compile=arguments.jit,
+            jit_compile=arguments.jit or keras.backend.backend() == "jax",
             state=arguments.resume or Path(temporary),
             patience=arguments.patience,
             callbacks=[TimeLimit(minutes)] if minutes else [],
