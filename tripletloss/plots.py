@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEN_COLORS', 'SAME', 'OTHER', 'NAMED', 'QUALITIES', 'SHARES', 'rows_and_labels', 'as_classes', 'as_row_numbers',
-           'axes_for', 'ink', 'in_lines', 'titled', 'with_legend', 'with_legend_below', 'class_colors', 'Points',
-           'in_the_plane', 'as_points', 'rows_to_name', 'name_classes', 'answers', 'finding_of_embeddings',
+           'names_of', 'axes_for', 'ink', 'in_lines', 'titled', 'with_legend', 'with_legend_below', 'class_colors',
+           'Points', 'in_the_plane', 'as_points', 'rows_to_name', 'name_classes', 'answers', 'finding_of_embeddings',
            'draw_points', 'plot_embeddings', 'PairDistances', 'finding_of_distances', 'draw_distances',
            'check_threshold', 'plot_distances', 'places_to_draw', 'finding_of_roc', 'draw_roc', 'plot_roc',
            'triplets_of', 'Mined', 'mined_triplets', 'mean_loss', 'finding_of_triplets', 'draw_arrows', 'draw_triplets',
@@ -16,7 +16,7 @@ __all__ = ['TEN_COLORS', 'SAME', 'OTHER', 'NAMED', 'QUALITIES', 'SHARES', 'rows_
 # %% ../nbs/06_plots.ipynb #00f396e9
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -73,6 +73,20 @@ def as_row_numbers(
     if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer) or not len(numbers) or numbers.min() < 0 or numbers.max() >= n:
         raise ValueError(f"{name} must be one or more row numbers from 0 to {n - 1}, in one dimension; received {rows!r}.")
     return numbers
+
+# %% ../nbs/06_plots.ipynb #8e1d0a41
+def names_of(
+    labels: np.ndarray,  # (n,) integers
+    class_names: Sequence[str] | None,  # a name for each label; None: the labels themselves
+) -> list[str]:  # n names, of up to 14 letters
+    """What a picture calls the classes of these labels; ValueError if one has no name."""
+    if class_names is None:
+        return [str(label) for label in labels]
+    without = [label for label in labels.tolist() if not 0 <= label < len(class_names)]
+    if without:
+        raise ValueError(f"class_names must have a name for each label, at its place; received {len(class_names)} names and the label {without[0]}.")
+    names = [str(class_names[label]) for label in labels]
+    return [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
 
 # %% ../nbs/06_plots.ipynb #47a52c25
 def axes_for(
@@ -255,10 +269,18 @@ def draw_points(ax: plt.Axes, points: Points) -> None:
         ax.set_aspect("equal", adjustable="box" if shared else "datalim")
 
 # %% ../nbs/06_plots.ipynb #5675e002
-def plot_embeddings(embeddings: Tensor, labels: Tensor, *, ax: plt.Axes | None = None, title: str | None = None) -> plt.Axes:
+def plot_embeddings(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    class_names: Sequence[str] | None = None,
+    ax: plt.Axes | None = None,
+    title: str | None = None,
+) -> plt.Axes:
     """Embeddings as points of the plane, coloured and named by class; rows wider than 2 by their principal components.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, or there are none.
+    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, there are none, or
+    a label has no name.
 
     Parameters
     ----------
@@ -266,6 +288,8 @@ def plot_embeddings(embeddings: Tensor, labels: Tensor, *, ax: plt.Axes | None =
         (n, d) floats
     labels : array
         (n,) or (n, 1) integers
+    class_names : several of str, optional
+        a name for each label, at its place; None: the labels themselves
     ax : matplotlib.axes.Axes, optional
         the axes to draw on; None: those of a new figure
     title : str, optional
@@ -278,13 +302,14 @@ def plot_embeddings(embeddings: Tensor, labels: Tensor, *, ax: plt.Axes | None =
 
     Examples
     --------
-    >>> ax = plot_embeddings(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1])
+    >>> ax = plot_embeddings(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1], class_names=["cat", "dog"])
     >>> " ".join(ax.get_title().split())
     'Recall@1 is 1.000'
     """
     points, ax = as_points(embeddings, labels), axes_for(ax)
+    names = np.array(names_of(points.names, class_names))
     draw_points(ax, points)
-    return name_classes(titled(ax, title, lambda: finding_of_embeddings(points)), points)
+    return name_classes(titled(ax, title, lambda: finding_of_embeddings(points)), points._replace(names=names))
 
 # %% ../nbs/06_plots.ipynb #4b740750
 class PairDistances(NamedTuple):
@@ -829,6 +854,7 @@ def draw_neighbours(
     keys: Gallery,
     shown: np.ndarray,  # (k,) rows of asked
     found: np.ndarray,  # (k, c) rows of keys
+    class_names: Sequence[str] | None = None,  # of the labels
 ) -> plt.Axes:
     """A column for each query: its image, and below it those that were found."""
     queries, answered = as_pictures(asked.images[shown]), as_pictures(keys.images[found.reshape(-1)], f"{keys.prefix}images")
@@ -839,9 +865,10 @@ def draw_neighbours(
         draw_image(ax, queries[column], x, 0)
         for image, key, y in zip(answered[column], found[column], lines[1:], strict=True):
             hit = keys.labels[key] == asked.labels[shown[column]]
-            draw_image(ax, image, x, y, SAME if hit else OTHER, "" if hit else str(keys.labels[key]))
+            draw_image(ax, image, x, y, SAME if hit else OTHER, "" if hit else names_of(keys.labels[[key]], class_names)[0])
     ax.set(xlim=(-0.62, columns[-1] + 0.62), ylim=(lines[-1] + 0.62, -0.62), aspect="equal")
-    ax.set_xticks(columns, [f"{asked.labels[row]}\n#{row}" for row in shown], size="small")
+    names = names_of(asked.labels[shown], class_names)
+    ax.set_xticks(columns, [f"{name}\n#{row}" for name, row in zip(names, shown, strict=True)], size="small")
     ax.set_yticks(lines, ["query", *range(1, len(lines))], size="small")
     ax.set(xlabel="class of the query, and #row", ylabel="rank of the neighbour")
     ax.tick_params(length=0)
@@ -868,6 +895,7 @@ def plot_neighbours(
     key_images: Any = None,
     key_labels: Tensor | None = None,
     key_embeddings: Tensor | None = None,
+    class_names: Sequence[str] | None = None,
     distance: str | dict | Distance = "cosine",
     ax: plt.Axes | None = None,
     title: str | None = None,
@@ -876,7 +904,7 @@ def plot_neighbours(
 
     A ValueError says if images have another shape or dtype, embeddings are no finite rows of floats, labels no integers,
     lengths or widths differ, only some of the three arguments of the keys are given, `queries` are no row numbers,
-    `neighbours` is below 1, there is no such distance, or there is only one image.
+    `neighbours` is below 1, a label has no name, there is no such distance, or there is only one image.
 
     Parameters
     ----------
@@ -896,6 +924,8 @@ def plot_neighbours(
         (m,) or (m, 1) integers, given together with the images
     key_embeddings : array, optional
         (m, d) floats, given together with the images
+    class_names : several of str, optional
+        a name for each label, at its place; None: the labels themselves
     distance : str, dict or Distance
         a name, a configuration or a distance of one's own; best that of the loss
     ax : matplotlib.axes.Axes, optional
@@ -923,7 +953,7 @@ def plot_neighbours(
     right, matched = answers(found, asked.labels, keys.labels, own)
     candidates = np.flatnonzero(matched) if matched.any() else np.arange(len(matched))
     shown = candidates[queries_to_show(right[candidates], 8)] if queries is None else as_row_numbers(queries, len(right), "queries")
-    return titled(draw_neighbours(ax, asked, keys, shown, found[shown]), title, lambda: finding_of_neighbours(right, matched))
+    return titled(draw_neighbours(ax, asked, keys, shown, found[shown], class_names), title, lambda: finding_of_neighbours(right, matched))
 
 # %% ../nbs/06_plots.ipynb #7f703eeb
 __all__ = [  # what the reference lists; the rest may change

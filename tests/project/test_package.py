@@ -1,4 +1,4 @@
-"""The wheel and the sdist, built and used far from the repository; what an import brings along; the demo's command.
+"""The wheel and the sdist, built and used far from the repository; what an import brings along.
 
 And what a user sees of the package: its names are those of the reference, and `help` says of each what it is.
 """
@@ -17,7 +17,6 @@ from collections import Counter
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 from checkout import run_python
 
@@ -166,56 +165,6 @@ def test_demo_explains_itself(found, capsys, option):
         module_of("demo").main([option])
     for said in (capsys.readouterr().out, found("tensorflow")["help"]):
         assert "--images" in said and "--output" in said
-
-
-@pytest.mark.parametrize("content", ["nothing", "files only", "no such folder"])
-def test_demo_names_a_folder_without_classes(tmp_path, capsys, content):
-    folder = tmp_path / "pictures"
-    if content != "no such folder":
-        folder.mkdir()
-    if content == "files only":
-        (folder / "note.txt").write_text("no class")
-    with pytest.raises(SystemExit, match="2"):  # with a message and without a traceback
-        module_of("demo").main(["--images", str(folder)])
-    assert str(folder) in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        (["--epochs", "0"], "must be at least 1; received 0"),
-        (["--output", "result.txt"], "must end in .png or .jpg or .pdf or .svg; received result.txt"),
-        (["--images", "."], "at least 4 images in 2 of its classes"),
-    ],
-)
-def test_demo_says_what_is_wrong(tmp_path, monkeypatch, capsys, options, words):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        keras.utils.save_img(tmp_path / name / "only.png", np.zeros((8, 8, 3)))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="2"):
-        module_of("demo").main(options)
-    assert words in capsys.readouterr().err
-
-
-def test_demo_learns_what_is_in_the_folders(tmp_path, capsys):
-    """Two classes, dark and light, and a file that is no image."""
-    generator = np.random.default_rng(0)
-    for name, brightness in (("dark", 60), ("light", 190)):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(8):
-            image = generator.normal(brightness, 20, (12, 12, 3))
-            keras.utils.save_img(tmp_path / "images" / name / f"{number}.png", image, scale=False)
-    (tmp_path / "images" / "dark" / "broken.png").write_text("no image")
-    (tmp_path / "images" / "dark" / ".hidden.png").write_text("no image")
-    picture, network = tmp_path / "new" / "result.png", tmp_path / "new" / "network.keras"
-    options = ["--image-size", "12", "--epochs", "1", "--examples", "2", "--output", str(picture), "--save", str(network)]
-    module_of("demo").main(["--images", str(tmp_path / "images"), *options])
-    said = capsys.readouterr()
-    assert "broken.png" in said.err and ".hidden" not in said.err and "class 1: light, 6 images to train on, 2 held out" in said.out
-    assert re.search(r"trained network +1\.000", said.out)
-    assert picture.stat().st_size > 10_000
-    assert keras.saving.load_model(network).predict(np.zeros((1, 12, 12, 3), "uint8"), verbose=0).shape == (1, 32)
 
 
 # What a user sees.

@@ -752,3 +752,15 @@ def test_kinds_of_images(shape, dtype, low, high):
         pixels = np.asarray(image.get_array())
         assert pixels.shape == (4, 6, *(shape if shape == (3,) else ()))
         assert pixels.min() >= 0 and pixels.max() <= 1
+
+
+def test_classes_have_names():
+    """Two cats at 0 and 6, two dogs at 1 and 5: the nearest of each is of the other class."""
+    line, labels, names = np.array([[0.0], [1.0], [5.0], [6.0]]), [0, 1, 1, 0], ["cat", "dog with a very long name"]
+    ax = plots.plot_embeddings(line, labels, class_names=names, ax=plain())
+    assert sorted(text.get_text() for text in ax.texts) == ["cat", "dog with a ve…"]
+    ax = neighbours(line, labels, queries=[0], neighbours=1, distance="euclidean", class_names=names, ax=plain())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["cat\n#0"]
+    assert [text.get_text() for text in ax.texts] == ["dog with a ve…"]
+    with pytest.raises(ValueError, match="received 1 names and the label 1"):
+        plots.plot_embeddings(line, labels, class_names=["cat"])
