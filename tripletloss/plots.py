@@ -78,7 +78,8 @@ def as_row_numbers(
 def names_of(
     labels: np.ndarray,  # (n,) integers
     class_names: Sequence[str] | None,  # a name for each label; None: the labels themselves
-) -> list[str]:  # n names, of up to 14 letters
+    letters: int = 14,  # longer names are cut
+) -> list[str]:  # n names
     """What a picture calls the classes of these labels; ValueError if one has no name."""
     if class_names is None:
         return [str(label) for label in labels]
@@ -86,7 +87,7 @@ def names_of(
     if without:
         raise ValueError(f"class_names must have a name for each label, at its place; received {len(class_names)} names and the label {without[0]}.")
     names = [str(class_names[label]) for label in labels]
-    return [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+    return [name if len(name) <= letters else f"{name[: letters - 1]}…" for name in names]
 
 # %% ../nbs/06_plots.ipynb #47a52c25
 def axes_for(
@@ -836,6 +837,7 @@ def draw_image(
     y: float,
     style: dict | None = None,  # colour and line of a frame
     name: str = "",  # written into a corner
+    size: float | str = "small",  # of its letters
 ) -> None:
     """An image in a square of side 1, or the longer side of the image."""
     width, height = image.shape[1] / max(image.shape[:2]), image.shape[0] / max(image.shape[:2])
@@ -845,7 +847,7 @@ def draw_image(
         ax.add_patch(Rectangle((left, top), width, height, fill=False, linewidth=2.5, **style))
     if name:
         box = {"boxstyle": "round,pad=0.15", "facecolor": ax.get_facecolor(), "edgecolor": style["color"]}
-        ax.text(left + width - 0.05, top + height - 0.05, name, ha="right", va="bottom", size="small", color=ink(ax), bbox=box)
+        ax.text(left + width - 0.05, top + height - 0.05, name, ha="right", va="bottom", size=size, color=ink(ax), bbox=box)
 
 # %% ../nbs/06_plots.ipynb #581b8923
 def draw_neighbours(
@@ -860,15 +862,18 @@ def draw_neighbours(
     queries, answered = as_pictures(asked.images[shown]), as_pictures(keys.images[found.reshape(-1)], f"{keys.prefix}images")
     answered = answered.reshape(*found.shape, *answered.shape[1:])
     ax = axes_for(ax, max(4.0, 0.62 * len(shown) + 0.9), 0.62 * found.shape[1] + 2)
+    room = 0.8 * ax.get_window_extent().width / ax.figure.dpi * 72 / max(4, len(shown))  # points, of a column
+    letters = int(np.clip(room / (0.6 * 4.5), 4, 14))  # 4.5 points can just be read
+    names, called = names_of(asked.labels[shown], class_names, letters), np.array(names_of(keys.labels[found.reshape(-1)], class_names, letters))
+    size = min(0.83 * plt.rcParams["font.size"], room / (0.6 * max(map(len, [*names, *called]))))
     columns, lines = 1.12 * np.arange(len(shown)), np.array([0, *(1.12 * np.arange(found.shape[1]) + 1.3)])
     for column, x in enumerate(columns):
         draw_image(ax, queries[column], x, 0)
-        for image, key, y in zip(answered[column], found[column], lines[1:], strict=True):
+        for image, key, name, y in zip(answered[column], found[column], called.reshape(found.shape)[column], lines[1:], strict=True):
             hit = keys.labels[key] == asked.labels[shown[column]]
-            draw_image(ax, image, x, y, SAME if hit else OTHER, "" if hit else names_of(keys.labels[[key]], class_names)[0])
+            draw_image(ax, image, x, y, SAME if hit else OTHER, "" if hit else name, size)
     ax.set(xlim=(-0.62, columns[-1] + 0.62), ylim=(lines[-1] + 0.62, -0.62), aspect="equal")
-    names = names_of(asked.labels[shown], class_names)
-    ax.set_xticks(columns, [f"{name}\n#{row}" for name, row in zip(names, shown, strict=True)], size="small")
+    ax.set_xticks(columns, [f"{name}\n#{row}" for name, row in zip(names, shown, strict=True)], size=size)
     ax.set_yticks(lines, ["query", *range(1, len(lines))], size="small")
     ax.set(xlabel="class of the query, and #row", ylabel="rank of the neighbour")
     ax.tick_params(length=0)
