@@ -283,6 +283,14 @@ def test_calibrate_without_strangers_and_without_anybody_known():
     assert found.threshold == 1.25 and found.precision == 0 and math.isnan(found.recall)
 
 
+def test_equal_distances_are_accepted_together():
+    """A right and a wrong label, both at distance 1: no threshold is between them."""
+    index, q, labels = labelled(), np.array([[-1.0], [7.0]]), ["Ana", "Ana"]
+    assert index.calibrate(q, labels, target=0.5)[:3] == (1.0, 0.5, 0.5)
+    with pytest.raises(ValueError, match=r"received 0.6, and the best is 0.5"):
+        index.calibrate(q, labels, target=0.6)
+
+
 # With a model.
 
 

@@ -160,9 +160,9 @@ def test_ends_with_the_best_weights(tmp_path):
 
 
 def test_ends_when_nothing_gets_better(tmp_path):
-    """With steps of length 0 the first epoch stays the best, and one more is waited for; also in a later run."""
-    assert len(kept(tmp_path, 50, patience=1, learning_rate=0.0)[2]["loss"]) == 2
-    assert len(kept(tmp_path, 50, patience=1, learning_rate=0.0)[2]["loss"]) == 3
+    """With steps of length 0 the first epoch stays the best, and two more are waited for; also in a later run."""
+    assert len(kept(tmp_path, 50, patience=2, learning_rate=0.0)[2]["loss"]) == 3
+    assert len(kept(tmp_path, 50, patience=2, learning_rate=0.0)[2]["loss"]) == 5
 
 
 # The command line.

@@ -29,8 +29,8 @@ NOTEBOOKS = sorted(
 )
 # A quarter of a minute to a minute each, and only one of the many checks of the code that they use: `make test-all` runs them.
 SLOW = [
-    "04_samplers", "05_metrics", "06_plots", "07_distribution", "08_demo", "09_training", "batches_that_work", "bigger_batches",
-    "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives", "stuck_at_the_margin", "which_triplets",
+    "04_samplers", "05_metrics", "06_plots", "07_distribution", "08_demo", "09_training", "10_search", "batches_that_work",
+    "bigger_batches", "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives", "stuck_at_the_margin", "which_triplets",
 ]  # fmt: skip
 # What a page shows beside the requirements of this project, and its tests do without.
 SHOWN = {"batches_that_work": ["datasets", "grain", "torch"]}
