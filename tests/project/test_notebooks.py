@@ -29,7 +29,8 @@ NOTEBOOKS = sorted(
 # A quarter of a minute to a minute each, and only one of the many checks of the code that they use: `make test-all` runs them.
 SLOW = [
     "04_samplers", "05_metrics", "06_plots", "07_distribution", "08_demo", "09_training", "batches_that_work", "bigger_batches",
-    "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives", "stuck_at_the_margin", "which_triplets",
+    "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives", "one_place_every_language",
+    "stuck_at_the_margin", "which_triplets",
 ]  # fmt: skip
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["keras", "matplotlib.pyplot", "sklearn.datasets", "execnb.shell", "nbdev.showdoc"])
