@@ -30,10 +30,11 @@ NOTEBOOKS = sorted(
 # A quarter of a minute to a minute each, and only one of the many checks of the code that they use: `make test-all` runs them.
 SLOW = [
     "04_samplers", "05_metrics", "06_plots", "07_distribution", "08_demo", "09_training", "10_search", "batches_that_work",
-    "bigger_batches", "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives", "stuck_at_the_margin", "which_triplets",
+    "bigger_batches", "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives",
+    "one_place_every_language", "stuck_at_the_margin", "which_triplets",
 ]  # fmt: skip
 # What a page shows beside the requirements of this project, and its tests do without.
-SHOWN = {"batches_that_work": ["datasets", "grain", "torch"]}
+SHOWN = {"batches_that_work": ["datasets", "grain", "torch"], "one_place_every_language": ["babel", "rapidfuzz"]}
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["keras", "matplotlib.pyplot", "sklearn.datasets", "execnb.shell", "nbdev.showdoc"])
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")
