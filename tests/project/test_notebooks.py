@@ -34,7 +34,7 @@ SLOW = [
     "one_place_every_language", "stuck_at_the_margin", "which_triplets",
 ]  # fmt: skip
 # What a page shows beside the requirements of this project, and its tests do without.
-SHOWN = {"batches_that_work": ["datasets", "grain", "torch"], "one_place_every_language": ["babel", "rapidfuzz"]}
+SHOWN = {"batches_that_work": ["datasets", "grain", "torch"], "one_place_every_language": ["anyascii", "babel", "rapidfuzz"]}
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["keras", "matplotlib.pyplot", "sklearn.datasets", "execnb.shell", "nbdev.showdoc"])
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")
