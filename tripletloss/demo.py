@@ -397,7 +397,8 @@ def read_folders(directory: str | Path, size: int) -> Folders:
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"--images must be a directory with one folder per class; {directory} is none.")
-    found = sorted(path for path in directory.rglob("*") if path.is_file())
+    inside = (path for top in directory.iterdir() for path in [top, *top.rglob("*")])  # a class may be a link to a folder
+    found = sorted(path for path in inside if path.is_file())
     found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts)]
     files = ImageFiles([], size)
     with ThreadPoolExecutor() as pool:

@@ -93,6 +93,15 @@ def test_classes_of_one_image_are_not_held_out(folder):
     assert sorted(set(test.values())) == list(range(10, 20))
 
 
+def test_a_class_may_be_a_link_to_a_folder(folder, tmp_path):
+    directory = folder(4, 4)
+    (tmp_path / "links").mkdir()
+    for path in (directory / "class 00", directory / "class 01"):
+        (tmp_path / "links" / path.name).symlink_to(path)
+    train, test, names = split(tmp_path / "links")
+    assert (names, len(train), len(test)) == (["class 00", "class 01"], 4, 4)
+
+
 # What stays in memory.
 
 
