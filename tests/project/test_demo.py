@@ -279,6 +279,14 @@ def test_a_backbone_gets_what_it_was_trained_on(name):
     np.testing.assert_allclose(features, alone.predict(preprocess(images.astype("float32")), verbose=0), rtol=1e-3, atol=1e-4)
 
 
+def test_digits_unless_there_are_images(tmp_path, monkeypatch, capsys):
+    """The time is over after the first batch."""
+    monkeypatch.setattr(demo.TimeLimit, "on_train_begin", lambda self, logs=None: setattr(self, "end", 0))
+    demo.main(["--epochs", "3", "--minutes", "1", "--output", str(tmp_path / "digits.png")])
+    said = capsys.readouterr().out
+    assert "1 epochs" in said and "raw pixels" in said and "trained network" in said and (tmp_path / "digits.png").stat().st_size > 10_000
+
+
 def test_settings_are_readable(tmp_path):
     demo.check_same_training(tmp_path, {"seed": 1})
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}

@@ -167,6 +167,11 @@ def test_demo_explains_itself(found, capsys, option):
         assert "--images" in said and "--output" in said
 
 
+def test_plots_are_imported_when_they_are_asked_for(monkeypatch):
+    monkeypatch.delattr(tripletloss, "plots", raising=False)
+    assert tripletloss.plots is importlib.import_module("tripletloss.plots")
+
+
 # What a user sees.
 
 ROOT = Path(__file__).resolve().parents[2]
