@@ -82,11 +82,11 @@ print(f"{len(x_unseen)} images to evaluate with, of the classes {np.unique(y_uns
 A triplet is an anchor, a positive (another image of its class) and a negative (an image
 of another class). A batch of random images may hold few of one class, or one alone.
 `PKBatches` is a `keras.utils.PyDataset` whose batches have the same number of images of
-each of so many classes: here 16 of all 7.
+each of so many classes: here 8 of all 7.
 """
 
 batches = tl.samplers.PKBatches(
-    x_seen, y_seen, classes_per_batch=7, examples_per_class=16, seed=0
+    x_seen, y_seen, classes_per_batch=7, examples_per_class=8, seed=0
 )
 images, labels = batches[0]
 print("Images of a batch:", images.shape)
@@ -231,10 +231,10 @@ def share(which):
     return f"{np.mean(which):.0%}"
 
 
-matches = index.match(x_test[~half & known])
-right = matches.labels == class_names[y_test[~half & known]]
-print("Known classes:", share(matches.known), "answered, of which", end=" ")
-print(share(right[matches.known]), "rightly")
+known_matches = index.match(x_test[~half & known])
+right = known_matches.labels == class_names[y_test[~half & known]]
+print("Known classes:", share(known_matches.known), "answered, of which", end=" ")
+print(share(right[known_matches.known]), "rightly")
 strangers = index.match(x_test[~half & (y_test > horse)])
 print("Ships and trucks:", share(strangers.known), "taken for a known class")
 
