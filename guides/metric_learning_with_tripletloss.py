@@ -43,8 +43,9 @@ pip install -q "tripletloss[plots]"
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-import tripletloss as tl
 from keras import layers
+
+import tripletloss as tl
 
 keras.utils.set_random_seed(0)
 print("Backend:", keras.backend.backend())
@@ -59,7 +60,18 @@ CIFAR-10 and never sees a horse, a ship or a truck.
 """
 
 class_names = np.array(
-    "airplane automobile bird cat deer dog frog horse ship truck".split()
+    [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
 )
 horse = 7  # the first of the classes held out
 

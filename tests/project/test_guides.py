@@ -61,6 +61,12 @@ def test_form_is_that_of_keras_io(path):
     assert long == [] and not re.search(r" $", text, re.M)
 
 
+def test_code_is_formatted_as_black_does():
+    """By ruff, whose formatter keeps to black's style, in black's length of a line."""
+    pytest.importorskip("ruff", reason="formatting is checked by ruff: pip install 'tripletloss[dev]'")
+    run_python(["-m", "ruff", "format", "--isolated", "--line-length", "88", "--diff", *GUIDES], ROOT)
+
+
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
 def test_names_of_the_package_are_public(path):
     """Whatever a guide takes from `tl` stands in an `__all__`, so that a rename does not leave it behind."""
