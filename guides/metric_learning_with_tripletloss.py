@@ -132,9 +132,10 @@ model = make_network()
 ## Training
 
 `TripletLoss` takes the integer labels as `y_true` and the embeddings as `y_pred`. Each
-image of the batch is an anchor once. By default its positive is the farthest image of
-its class, and its negative is semi-hard: the nearest one that is farther away than the
-positive. The loss is the amount by which the negative is not farther away by a margin.
+image of the batch is an anchor, and with `"all"` each other image of its class is its
+positive in turn. The negative is semi-hard by default: the nearest image of another
+class that is farther away than the positive. The loss of a triplet is above 0 as long as
+the negative is not farther away than the positive by the margin.
 
 `RetrievalCallback` looks after each epoch whether the embeddings are of use. Each of the
 images that it is given searches among the others. Recall@1 is the share of them whose
@@ -148,7 +149,7 @@ callback = tl.metrics.RetrievalCallback(
 )
 model.compile(
     optimizer=keras.optimizers.Adam(1e-3),
-    loss=tl.TripletLoss("cosine", margin=0.5),
+    loss=tl.TripletLoss("cosine", "all", margin=0.5),
 )
 history = model.fit(batches, epochs=15, callbacks=[callback], verbose=2)
 tl.plots.plot_history(history)
@@ -194,7 +195,7 @@ for name in ("roc_auc", "equal_error_rate", "true_accept_rate_at_0.1"):
 ## Nearest neighbours
 
 Each column is a query with its five nearest neighbours, among the images of the classes
-held out. Queries that find another class first are shown before the others.
+held out. At the left are some queries that find another class first.
 """
 
 tl.plots.plot_neighbours(x_unseen, y_unseen, embeddings, class_names=class_names)
