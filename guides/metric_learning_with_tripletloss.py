@@ -18,8 +18,10 @@ training, which a classifier cannot name.
 
 This guide trains such a network on CIFAR-10 with
 [tripletloss](https://tripletloss.github.io/tripletloss), which runs on TensorFlow, JAX
-and PyTorch. It brings the parts that a Keras program for metric learning otherwise
-writes by hand:
+and PyTorch. It brings what the examples
+[Metric learning for image similarity search](https://keras.io/examples/vision/metric_learning/)
+and [the same using TensorFlow Similarity](https://keras.io/examples/vision/metric_learning_tf_similarity/)
+write by hand, or take from a library for TensorFlow alone:
 
 - batches that hold several images of each class: `PKBatches`
 - the loss, with its triplets chosen in the batch: `TripletLoss`
@@ -184,7 +186,9 @@ for name, found in retrieval.items():
 Second, verification: are two images of one class? They are said to be if their distance
 is not above a threshold. The area under the ROC curve is the probability that a pair of
 one class is closer than a pair of two; 0.5 is chance. At the equal error rate as large
-a share of the pairs of one class is refused as of the pairs of two is accepted.
+a share of the pairs of one class is refused as of the pairs of two is accepted. The
+last number is the share of pairs of one class that is accepted where a tenth of the
+pairs of two is.
 """
 
 verification = tl.metrics.verification_metrics(embeddings, y_unseen)
@@ -230,7 +234,8 @@ calibration = index.calibrate(
     target=0.1,
     rate="false_accept_rate",
 )
-print(calibration)
+for name, value in calibration._asdict().items():
+    print(f"{name:18} {value:.3f}")
 
 """
 The other half of the test images has not been used yet, and its strangers are ships and
@@ -256,8 +261,8 @@ print("Ships and trucks:", share(strangers.known), "taken for a known class")
 
 From now on ships are to be known: it is enough to add some of them to the index. Two
 shares tell how well that works: of the ships whose nearest key is a ship, and of those
-for which it also is near enough. A class that was not trained on is looser than the
-others, so that the threshold turns away more of it.
+for which it also is near enough. The embeddings of a class that was not trained on are
+often farther apart, so that the threshold turns more of them away.
 """
 
 ship = horse + 1
