@@ -764,3 +764,35 @@ def test_classes_have_names():
     assert [text.get_text() for text in ax.texts] == ["dog with a ve…"]
     with pytest.raises(ValueError, match="received 1 names and the label 1"):
         plots.plot_embeddings(line, labels, class_names=["cat"])
+
+
+# What TensorBoard's projector reads.
+def test_a_projector_has_a_line_and_an_image_for_each_row(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3)).astype("uint8")
+    names = ["", "two words", "a\ttab\nand a line", "a name that no picture has room for"]
+    folder = plots.write_projector(tmp_path / "new" / "folder", ROWS[:5], [0, 1, 2, 3, 1], images, class_names=names)
+    metadata = (folder / "metadata.tsv").read_text(encoding="utf-8").split("\n")
+    assert metadata == ["0", "two words", "a tab and a line", "a name that no picture has room for", "two words", ""]
+    written = np.loadtxt(folder / "vectors.tsv", delimiter="\t", dtype="float32")
+    np.testing.assert_array_equal(written, ROWS[:5])  # nine digits are all that 32 bits hold
+    sprite = np.round(plt.imread(folder / "sprite.png")[..., :3] * 255)
+    assert sprite.shape == (3 * 4, 3 * 6, 3)
+    for row, image in enumerate(images):
+        down, right = divmod(row, 3)
+        np.testing.assert_array_equal(sprite[4 * down : 4 * down + 4, 6 * right : 6 * right + 6], image)
+    assert "single_image_dim: 6 single_image_dim: 4" in (folder / "projector_config.pbtxt").read_text()
+
+
+def test_a_projector_without_images_names_none(tmp_path):
+    folder = plots.write_projector(tmp_path, ROWS, LABELS)
+    assert "sprite" not in (folder / "projector_config.pbtxt").read_text()
+    assert not (folder / "sprite.png").exists()
+    assert (folder / "metadata.tsv").read_text().split() == LABELS.astype(str).tolist()
+
+
+def test_nothing_is_written_of_what_does_not_fit(tmp_path):
+    with pytest.raises(ValueError, match="images must fit into one of 8192 x 8192 pixels together, which 1 of 5000 x 2 do; received 2"):
+        plots.write_projector(tmp_path / "none", ROWS[:2], LABELS[:2], np.zeros((2, 5000, 2), "uint8"))
+    with pytest.raises(ValueError, match="class_names must have a name for each label"):
+        plots.write_projector(tmp_path / "none", ROWS, LABELS, class_names=["one"])
+    assert not (tmp_path / "none").exists()
