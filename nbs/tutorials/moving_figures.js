@@ -99,7 +99,6 @@ const STYLE = `
 .moving-figure svg text { fill: currentColor; font-size: 14px; }
 .moving-figure .controls { display: flex; flex-wrap: wrap; align-items: center; gap: .25rem 1.25rem; }
 .moving-figure .controls label { display: flex; align-items: center; gap: .4rem; min-height: 2.5rem; }
-.moving-figure input { accent-color: ${BLUE}; }
 .moving-figure input[type=range] { width: 10rem; }
 .moving-figure button { font: inherit; color: inherit; background: none; border: 1px solid; border-radius: 4px; padding: .2rem .7rem; }
 .moving-figure output, .moving-figure .numbers { font-variant-numeric: tabular-nums; }
