@@ -128,10 +128,11 @@ def test_points_on_the_anchor_and_ties(node):
     expression = "cases.map(([points, strategy]) => gradientOf(points, chooseTriplets(points, strategy, 1)))"
     still = {"anchor": [0, 0], "positives": [[0, 0]], "negatives": [[0, 0], [0, 0]]}
     assert node(expression, [(points, strategy) for strategy in STRATEGIES]) == [still] * 4
-    points = {"anchor": [0, 0], "positives": [[0, 1], [1, 0]], "negatives": [[3, 0], [0, 3], [2, 0], [0, 2]]}
+    # Nor is a negative as far away as the positive beyond it.
+    points = {"anchor": [0, 0], "positives": [[0, 1], [1, 0]], "negatives": [[3, 0], [0, 3], [2, 0], [0, 2], [0, -1]]}
     expression = "cases.map(([points, strategy]) => { const [t] = chooseTriplets(points, strategy, 1); return [t.positive, t.negative]; })"
     chosen = node(expression, [(points, strategy) for strategy in STRATEGIES[:3]])
-    assert chosen == [[0, 2], [0, 2], [0, 0]]
+    assert chosen == [[0, 4], [0, 2], [0, 0]]
 
 
 # The page
@@ -236,10 +237,11 @@ def test_a_finger_drags_a_point(page):
 
 def test_keys_move_a_point(page):
     """Negative 2, from (-1.5, 2) up to (-1.5, 2.5): 2.92 away, so that negative 3, at 2.83, is the nearest beyond."""
+    page.evaluate("addEventListener('keydown', event => { window.scrolls = !event.defaultPrevented; })")
     point(page, "negative 2").focus()
     for _ in range(5):
         page.keyboard.press("ArrowUp")
-    assert loss(page) == (2, 3, 0.17)
+    assert loss(page) == (2, 3, 0.17) and not page.evaluate("window.scrolls")
     assert "at -1.5, 2.5" in point(page, "negative 2").get_attribute("aria-label")
     page.keyboard.press("Shift+ArrowDown")
     page.keyboard.press("ArrowRight")
