@@ -97,7 +97,7 @@ const STYLE = `
 .moving-figure svg { display: block; width: 100%; }
 .moving-figure figcaption { margin-top: .5rem; }
 .moving-figure svg text { fill: currentColor; font-size: 14px; }
-.moving-figure .controls { display: flex; flex-wrap: wrap; align-items: center; gap: .25rem 1.25rem; }
+.moving-figure .controls { display: flex; flex-wrap: wrap; align-items: center; gap: .25rem 1rem; }
 .moving-figure .controls label { display: flex; align-items: center; gap: .4rem; min-height: 2.5rem; }
 .moving-figure input[type=range] { width: 10rem; }
 .moving-figure button { font: inherit; color: inherit; background: none; border: 1px solid; border-radius: 4px; padding: .2rem .7rem; }
@@ -267,7 +267,7 @@ function drawNegatives(figure, values) {
     html("div", {class: "controls", role: "radiogroup", "aria-label": "Negative taken"}, "Negative:", ...options),
     picture, numbers,
     html("div", {class: "controls"}, slider("Margin", {min: 0, max: 3, step: 0.1, value: margin}, (value) => { margin = value; draw(); }), again),
-    html("figcaption", {}, "Drag any point, or step to one with the Tab key and move it with the arrow keys. The inner circle goes through the farthest positive; the outer one is larger by the margin. Arrows: where a training step moves the points."));
+    html("figcaption", {}, "Drag any point, or step to one with the Tab key and move it with the arrow keys. The inner circle goes through the farthest positive; the outer one is larger by the margin. Arrows: where a training step moves the points. What does semi-hard take when all negatives lie within the inner circle?"));
   whenSized(picture, (width) => {
     scale = width / (PLANE.x[1] - PLANE.x[0]);
     picture.setAttribute("height", (PLANE.y[1] - PLANE.y[0]) * scale);
@@ -396,8 +396,8 @@ function drawRun(strategy, run, {labels, margin}) {
     epoch = now;
     const unit = width / 2.8;
     dots.forEach((dot, k) => {
-      const [x, y] = run.frames[epoch][k].map((value) => value * (1 + 0.07 * labels[k]) * unit);
-      dot.style.transform = `translate(${width / 2 + x}px, ${width / 2 - y}px)`;
+      const [radius, angle] = [(1 + 0.07 * labels[k]) * unit, (run.degrees[epoch][k] * Math.PI) / 180];
+      dot.style.transform = `translate(${width / 2 + radius * Math.cos(angle)}px, ${width / 2 - radius * Math.sin(angle)}px)`;
     });
     drawCourse();
     const percent = (share) => `${Math.round(100 * share)}%`;
