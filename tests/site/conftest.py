@@ -14,6 +14,7 @@ MISSING = {
     or (not CHROMIUM and "Chromium, which shows the pages: apt-get install chromium, or CHROMIUM=its program"),
     "rendered": not (os.environ.get("SITE") or shutil.which("quarto"))
     and "Quarto, which renders the site: https://quarto.org/docs/get-started",
+    "node": not shutil.which("node") and "Node.js, which runs the figures' JavaScript: apt-get install nodejs",
 }  # fmt: skip
 
 
