@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,10 +181,11 @@ def keep_state(
     state: Path,  # the folder of a training
     patience: int,  # epochs without a better one, after which training ends
 ) -> list[keras.callbacks.Callback]:
-    """Callbacks that keep the last weights, the best and the log, and end a training that no longer gets better."""
+    """Callbacks that keep the last weights, the best and the log, and slow down and end a training that no longer gets better."""
     best = max(read_log(state).get(WATCHED, []), default=None)
     files = {"save_weights_only": True, "monitor": WATCHED, "mode": "max"}
     return [
+        keras.callbacks.ReduceLROnPlateau(WATCHED, factor=0.5, patience=3, mode="max"),  # first, so that what is kept has its rate
         keras.callbacks.ModelCheckpoint(state / "last.weights.h5", **files),
         keras.callbacks.ModelCheckpoint(state / "best.weights.h5", save_best_only=True, initial_value_threshold=best, **files),
         keras.callbacks.CSVLogger(state / "log.csv", append=True),
@@ -243,7 +245,7 @@ def train(
     steps : int
         batches in an epoch
     learning_rate : float
-        of Adam
+        of Adam; with `state` halved after 3 epochs without a better recall@1
     jit_compile : bool or str
         as for `keras.Model.compile`
     state : Path, optional
@@ -332,22 +334,43 @@ def plot_summary(
     >>> len(figure.axes)
     7
     """
-    figure, panels = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
+    figure, panels = plt.subplots(2, 3, figsize=(13.5, 7), width_ratios=(1, 1, 1.4), layout="constrained")
     for row, (name, embeddings) in zip(panels, (("Before", before), ("After", after)), strict=True):
         recall = evaluate(embeddings, labels)["recall_at_1"]
         plot_embeddings(embeddings, labels, class_names=class_names, ax=row[0], title=f"{name} training: recall@1 {recall:.2f}")
         plot_distances(embeddings, labels, ax=row[1])
     shares = ("loss", "active_share", "val_recall_at_1")
     plot_history({name: history.history[name] for name in shares}, ax=panels[0, 2])
-    plot_neighbours(images, labels, after, neighbours=4, class_names=class_names, ax=panels[1, 2])
+    plot_neighbours(images, labels, after, neighbours=3, class_names=class_names, ax=panels[1, 2])
     return figure
 
 # %% ../nbs/08_demo.ipynb #2fe3a82b
 CACHE = 2**29  # bytes of images that stay in memory
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """The image in a file, as (size, size, 3) uint8 whatever its size and colours are."""
+def read_image(path: str | Path, size: int = 64) -> np.ndarray:
+    """The image in a file, brought to the size and the colours that a network for folders of images takes.
+
+    Parameters
+    ----------
+    path : str or Path
+        a file in any format that Pillow reads
+    size : int
+        width and height in pixels, as the network was trained with
+
+    Returns
+    -------
+    array
+        (size, size, 3), uint8 from 0 to 255
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     keras.utils.save_img(file.name, np.zeros((30, 20, 1)))
+    ...     read_image(file.name).shape
+    (64, 64, 3)
+    """
     image = keras.utils.load_img(path, target_size=(size, size), interpolation="bilinear")
     return keras.utils.img_to_array(image, dtype="uint8")
 
@@ -639,15 +662,16 @@ class TimeLimit(keras.callbacks.Callback):
             self.model.stop_training = True
 
 # %% ../nbs/08_demo.ipynb #55f88554
-def at_least(least: int) -> Callable[[str], int]:
-    """A type for argparse: an integer, at least this one."""
+def at_least(least: float, kind: type = int) -> Callable[[str], float]:
+    """A type for argparse: a whole number, or a float, of at least this one."""
 
-    def whole_number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}; received {text}")
-        return int(text)
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if (value := kind(text)) >= least:
+                return value
+        raise argparse.ArgumentTypeError(f"must be a {'whole ' * (kind is int)}number of at least {least}; received {text}")
 
-    return whole_number
+    return number
 
 
 def share(text: str) -> float:
@@ -688,7 +712,7 @@ def options() -> argparse.ArgumentParser:
     of_network("--jit", action="store_true", help="compile with XLA, which takes a while and pays on a GPU (JAX always compiles)")
     of_training = parser.add_argument_group("training").add_argument
     of_training("--epochs", type=at_least(1), metavar="N", help="at most so many, of 40 to 200 batches (default: 15 for the digits; without a limit for your images)")
-    of_training("--minutes", type=at_least(1), metavar="N", help="at most so long (default: 10 for your images, unless --epochs says how many)")
+    of_training("--minutes", type=at_least(0.1, float), metavar="N", help="at most so long (default: 10 for your images, unless --epochs says how many)")
     of_training("--patience", type=at_least(1), metavar="N", default=10, help="epochs without a better recall@1 after which training ends (default: %(default)s)")
     of_training("--classes", type=at_least(2), metavar="P", help="classes in a batch (default: so many that it has about 80 images)")
     of_training("--examples", type=at_least(2), metavar="K", help="examples of each class in a batch (default: 8, or fewer if most classes have fewer)")
@@ -729,7 +753,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[Data, list[str], keras.Model
     weights = None if arguments.weights == "none" else arguments.weights
     model = build(data.test_images, arguments.backbone, weights, arguments.mixed_precision)
     batches = schedule(data.train_labels, arguments.classes, arguments.examples)
-    print(f"batches:  {batches.classes} classes with {batches.examples} images each, {batches.steps} batches an epoch")
+    small = np.sum(np.unique(data.train_labels, return_counts=True)[1] < batches.examples)
+    repeating = f"; {small:,} smaller classes repeat some" if small else ""
+    print(f"batches:  {batches.classes} classes with {batches.examples} images each, {batches.steps} batches an epoch{repeating}")
     if arguments.resume:
         kept = ("seed", "image_size", "backbone", "classes", "examples", "mixed_precision")
         counts = {"images to train on": len(data.train_labels), "images held out": len(data.test_labels), "classes held out": len(set(data.test_labels.tolist()))}
@@ -744,7 +770,8 @@ def fit(model: keras.Model, data: Data, batches: Schedule, arguments: argparse.N
     own = bool(arguments.images)
     epochs = arguments.epochs or (1000 if own or arguments.minutes else 15)
     minutes = arguments.minutes or (10 if own and not arguments.epochs else None)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* repeat some within a batch")  # `prepare` has said so, in fewer words
         return train(
             model,
             data,
@@ -768,7 +795,7 @@ def run(arguments: argparse.Namespace, data: Data, names: list[str], model: kera
     start = time.monotonic()
     history = fit(model, data, batches, arguments)
     recalls = history.history[WATCHED]
-    print(f"\n{len(recalls)} epochs; {time.monotonic() - start:.0f} seconds in this run; epoch {int(np.argmax(recalls)) + 1}, the best, is kept")
+    print(f"\n{len(recalls)} epochs; {time.monotonic() - start:.0f} seconds in this run; epoch {int(np.argmax(recalls)) + 1}, the best with the held-out images, is kept")
     after = model.predict(data.test_images, verbose=0)
     if arguments.save:
         model.save(arguments.save)
@@ -788,7 +815,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     result, figure = run(chosen, *prepared)
     figure.savefig(chosen.output, dpi=150)
-    print(f"\n{result}\n\npicture: {chosen.output}" + (f"\nnetwork: {chosen.save}" if chosen.save else ""))
+    print(f"\n{result}\n\npicture: {chosen.output}")
+    if chosen.save:
+        print(f"network: {chosen.save}")
+    if chosen.save and chosen.images:
+        print(f"it takes images as tripletloss.demo.read_image(path, {chosen.image_size}) reads them; tripletloss.search.EmbeddingIndex.from_model searches with it")
 
 # %% ../nbs/08_demo.ipynb #075ace12
 if __name__ == "__main__" and "__file__" in globals():  # run as a program; a notebook is __main__ too, but no file
@@ -797,5 +828,5 @@ if __name__ == "__main__" and "__file__" in globals():  # run as a program; a no
 # %% ../nbs/08_demo.ipynb #3eb6e9f1
 __all__ = [  # what the reference lists; the rest may change
     "Data", "digits", "evaluate", "image_folders", "network", "plot_summary", "random_translate",
-    "train",
+    "read_image", "train",
 ]  # fmt: skip

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EUCLIDEAN', 'GRAPHS', 'RATES', 'prepared_rows', 'nearest_by_tables', 'nearest_rows', 'measure_pairs', 'import_extra',
            'UsearchGraph', 'FaissGraph', 'graph_of', 'as_names', 'check_same_kind', 'KeyTable', 'KeyStore',
-           'Calibration', 'calibrate_threshold', 'SearchResult', 'Matches', 'EmbeddingIndex']
+           'Calibration', 'calibrate_threshold', 'check_inputs', 'SearchResult', 'Matches', 'EmbeddingIndex']
 
 # %% ../nbs/10_search.ipynb #5ea2c003
 import importlib
@@ -320,22 +320,40 @@ def calibrate_threshold(
     order = np.argsort(distances, kind="stable")
     d, right, known = (np.asarray(x)[order] for x in (distances, right, known))
     d = d.astype("float64")
-    if rate == "false_accept_rate" and known.all():
-        raise ValueError(
-            "rate='false_accept_rate' needs queries with labels that the index does not have, such as classes held out; "
-            f"received none among {len(d)}."
-        )
-    last = np.flatnonzero(np.append(d[1:] > d[:-1], True)) if len(d) else np.zeros(0, int)  # equal distances are accepted together
+    counted = known if rate == "precision" else ~known
+    if not counted.any():
+        lacking = "has" if rate == "precision" else "does not have, such as classes held out"
+        raise ValueError(f"rate={rate!r} needs queries with labels that the index {lacking}; received none among {len(d)}.")
+    last = np.flatnonzero(np.append(d[1:] > d[:-1], True))  # equal distances are accepted together
     hits, strangers = np.cumsum(right)[last], np.cumsum(~known)[last]
     with np.errstate(invalid="ignore"):  # 0 / 0
         rates = {"precision": hits / (last + 1), "recall": hits / known.sum(), "false_accept_rate": strangers / (~known).sum()}
     meets = np.flatnonzero(rates[rate] >= target if rate == "precision" else rates[rate] <= target)
     if not len(meets):
-        best = max(rates[rate], default=math.nan) if rate == "precision" else min(rates[rate])
-        raise ValueError(f"target must be a {rate} that some threshold reaches; received {target!r}, and the best is {best:.3g}.")
+        best = max(rates[rate]) if rate == "precision" else min(rates[rate])
+        raise ValueError(
+            f"target must be a {rate} that some threshold reaches; received {target!r}, and the best is {best:.3g}. "
+            "match(queries, math.inf) tells which wrong answers are the nearest."
+        )
     place = meets[-1]
     threshold = d[last[place] : last[place] + 2].mean()  # halfway to the next; there is none behind the last
     return Calibration(float(threshold), **{name: float(values[place]) for name, values in rates.items()})
+
+# %% ../nbs/10_search.ipynb #5ea2c068
+def check_inputs(
+    x: Any,  # what `predict` is to get
+    model: keras.Model,
+    argument: str,
+) -> None:
+    """A ValueError if an array has no batch axis, or another size than the model's input: Keras may answer it all the same."""
+    expected, shape = getattr(model, "input_shape", None), getattr(x, "shape", None)
+    if not isinstance(expected, tuple) or shape is None:  # several inputs, or none known; data sets, and lists
+        return
+    shape = tuple(shape)
+    other_size = len(shape) == len(expected) and any(size not in (None, got) for size, got in zip(expected, shape, strict=True))
+    if shape == expected[1:] or other_size:
+        raise ValueError(f"{argument} must have the shape {expected} that the model takes; received shape {shape}." + " A single one is x[None]." * (not other_size))
+
 
 # %% ../nbs/10_search.ipynb #5ea2c061
 class SearchResult(NamedTuple):
@@ -440,6 +458,7 @@ class EmbeddingIndex:
     def _embed(self, x: Any, argument: str) -> np.ndarray:
         """Checked embeddings (n, d) float32 of what came."""
         if self.model is not None:
+            check_inputs(x, self.model, argument)
             x = self.model.predict(x, batch_size=self.batch_size, verbose=0)
         rows = as_rows(x, argument)
         if rows.dtype == "float64":
@@ -539,8 +558,8 @@ class EmbeddingIndex:
         """Find the largest threshold that meets a target when these queries are matched, and keep it for `match`.
 
         The queries are like those to come, and not among the keys, which they would find at distance 0. A ValueError says if
-        the index has no labels, if labels are not of its kind, if no threshold meets the target, or if a false accept rate is
-        asked for and every query's label is in the index.
+        the index has no labels, if labels are not of its kind, if no threshold meets the target, or if there is nothing to
+        count: for a precision no query with a label of the index, for a false accept rate no stranger.
 
         Parameters
         ----------

@@ -307,6 +307,30 @@ def test_what_the_model_takes():
     assert raw.calibrate(q, [0, 1, 2, 0, 1], 0).threshold == pytest.approx(embedded.calibrate(model.predict(q, verbose=0), [0, 1, 2, 0, 1], 0).threshold)
 
 
+@pytest.mark.parametrize("shape, words", [
+    ((1, 12, 8, 3), "queries must have the shape (None, 8, 8, 3) that the model takes; received shape (1, 12, 8, 3)."),
+    ((8, 8, 3), "received shape (8, 8, 3). A single one is x[None]."),
+])  # fmt: skip
+def test_images_of_another_size_are_refused(shape, words):
+    """A convolutional model would answer them."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3), keras.layers.GlobalMaxPooling2D()])
+    index = EmbeddingIndex.from_model(model)
+    index.add(np.ones((2, 8, 8, 3)), labels=[0, 1])
+    with pytest.raises(ValueError) as caught:
+        index.match(np.ones(shape), threshold=1)
+    assert words in str(caught.value)
+    assert index.match(tensor(np.ones((1, 8, 8, 3)), "float32"), threshold=1).known.all()
+
+
+def test_inputs_of_any_size_or_structure():
+    """Only what the model says about its input is checked: here nothing of the lengths, or two arrays."""
+    any_length = keras.Sequential([keras.Input((None, 2)), keras.layers.GlobalMaxPooling1D()])
+    assert EmbeddingIndex.from_model(any_length).add(np.ones((4, 3, 2))).tolist() == [0, 1, 2, 3]
+    pair = [keras.Input((2,)), keras.Input((3,))]
+    both = keras.Model(pair, keras.layers.Concatenate()(pair))
+    assert EmbeddingIndex.from_model(both).add([np.ones((4, 2)), np.ones((4, 3))]).tolist() == [0, 1, 2, 3]
+
+
 # Away and back.
 
 
@@ -423,10 +447,11 @@ X = rows(2)
     (lambda index: index.calibrate(X, [1, 2], 1.5), "target must be a number from 0 to 1; received 1.5"),
     (lambda index: index.calibrate(X, [1, 2], rate="recall"), "rate must be one of 'precision', 'false_accept_rate'; received 'recall'"),
     (lambda index: index.calibrate(X, [0, 1], 0.1, "false_accept_rate"), "labels that the index does not have, such as classes held out"),
-    (lambda index: index.calibrate(X, [7, 7]), "target must be a precision that some threshold reaches; received 0.99, and the best is 0"),
+    (lambda index: index.calibrate(X, [1, 0]), "target must be a precision that some threshold reaches; received 0.99, and the best is 0. match(queries, math.inf) tells"),
+    (lambda index: index.calibrate(X, [7, 7]), "rate='precision' needs queries with labels that the index has; received none among 2"),
     (lambda index: index.calibrate(X, [7, 7], 0.1, "false_accept_rate"), "must be a false_accept_rate that some threshold reaches; received 0.1, and"),
     (lambda index: index.calibrate(X, ["a", "b"]), "labels must be integers, as those in the index; received strings"),
-    (lambda index: index.calibrate(rows(0), []), "the best is nan"),
+    (lambda index: index.calibrate(rows(0), []), "received none among 0"),
 ])  # fmt: skip
 def test_refused_and_nothing_changed(call, words):
     index = index_of("euclidean")

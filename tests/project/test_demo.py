@@ -174,6 +174,25 @@ def test_ends_when_nothing_gets_better(tmp_path):
     assert len(kept(tmp_path, 50, patience=2, learning_rate=0.0)[2]["loss"]) == 5
 
 
+class Rates(keras.callbacks.Callback):
+    """The learning rate of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(float(self.model.optimizer.learning_rate))
+
+
+def test_slows_down_when_nothing_gets_better(tmp_path):
+    """The first epoch stays the best: the fifth has half the learning rate, in a later run too."""
+    rates = Rates()
+    kept(tmp_path, 4, [Spoil(), rates])
+    kept(tmp_path, 5, [rates])
+    assert rates.seen == pytest.approx([2e-3] * 4 + [1e-3])
+
+
 # The command line.
 
 
@@ -192,7 +211,9 @@ def test_names_a_folder_without_classes(tmp_path, capsys, content):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--epochs", "0"], "must be at least 1; received 0"),
+        (["--epochs", "0"], "--epochs: must be a whole number of at least 1; received 0"),
+        (["--epochs", "2.5"], "--epochs: must be a whole number of at least 1; received 2.5"),
+        (["--minutes", "soon"], "--minutes: must be a number of at least 0.1; received soon"),
         (["--unseen-classes", "1.5"], "must be from 0 to less than 1; received 1.5"),
         (["--output", "result.txt"], "must end in .png or .jpg or .pdf or .svg; received result.txt"),
         (["--images", "."], "at least 4 images in 2 of its classes; received 2 classes with at most 1 images"),
@@ -228,14 +249,25 @@ def test_learns_what_is_in_the_folders(tmp_path, monkeypatch, capsys):
     assert "held out: 4 images of 2 classes, which are trained on with other images" in said
     assert re.search(r"trained network +1\.000", said)
     assert (new / "result.png").stat().st_size > 10_000
-    embeddings = keras.saving.load_model(new / "network.keras").predict(np.zeros((1, 12, 12, 3), "uint8"), verbose=0)
+    assert "takes images as tripletloss.demo.read_image(path, 12) reads them" in said
+    image = demo.read_image(tmp_path / "images" / "dark" / "0.png", 12)
+    embeddings = keras.saving.load_model(new / "network.keras").predict(image[None], verbose=0)
     assert embeddings.shape == (1, 128) and embeddings.dtype == "float32"
     monkeypatch.setattr(demo, "plot_summary", lambda *_: demo.plt.figure())  # as above
-    demo.main([*given, "--minutes", "1", "--epochs", "2", "--mixed-precision"])
+    demo.main([*given, "--minutes", "1.5", "--epochs", "2", "--mixed-precision"])
     assert "2 epochs;" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         demo.main([*given, "--epochs", "3"])
     assert "began with mixed_precision True; received False" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error:.*repeat some")
+def test_small_classes_are_counted_and_not_listed(folder, monkeypatch, capsys):
+    """Two images of each are held out: of 4, 4 and 9 are left 2, 2 and 7, and a batch takes 3 of each."""
+    monkeypatch.setattr(demo, "plot_summary", lambda *_: demo.plt.figure())
+    directory = folder(4, 4, 9)
+    demo.main(["--images", str(directory), "--image-size", "8", "--examples", "3", "--epochs", "1", "--output", str(directory / "result.png")])
+    assert "3 classes with 3 images each, 40 batches an epoch; 2 smaller classes repeat some\n" in capsys.readouterr().out
 
 
 def tiny(include_top, weights, input_shape, pooling):
