@@ -12,6 +12,8 @@ from serving import DESKTOP
 NAVBAR = ("Tutorials", "How it works", "Reference", "Coming from...")
 SIDEBAR_LINKS = "#quarto-sidebar a.sidebar-link[href]"
 PHONE = {"width": 390, "height": 844}
+SMALL_DESKTOP = {"width": 1280, "height": 800}
+WEIGHT = 1_500_000  # bytes
 TUTORIAL = re.compile(r"tutorials/|demo\.html$")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|work|tmp|root)/[\w./-]+")
 CONTRAST = 4.5  # WCAG 2, level AA
@@ -80,25 +82,79 @@ def check_fits_a_phone(visit):
     assert excess <= 0, f"{excess} pixels wider than a phone: {outside}"
 
 
+def check_pictures_fit(visit):
+    """None is wider than its column, nor than the window, on a desktop and on a phone."""
+    for size in (DESKTOP, PHONE):
+        visit.page.set_viewport_size(size)
+        wide = visit.page.locator("main img:not(table *)").evaluate_all(
+            """images => images.filter((image) => image.checkVisibility()).filter((image) => {
+                const {left, right, width} = image.getBoundingClientRect();
+                const column = image.closest("p, figure, div, main").parentElement.clientWidth;
+                return left < 0 || right > document.documentElement.clientWidth || width > column;
+            }).map((image) => image.src.slice(-100))"""
+        )
+        visit.page.set_viewport_size(DESKTOP)
+        assert not wide, f"wider than {size['width']} pixels allow: {wide}"
+
+
+def check_code_fits(visit):
+    """On the home page and in tutorials no code scrolls sideways on a small desktop, but for what is folded."""
+    name = visit.site.name(visit.page.url)
+    if name != "index.html" and not TUTORIAL.match(name):
+        return
+    visit.page.set_viewport_size(SMALL_DESKTOP)
+    cut = visit.page.locator("main pre.sourceCode").evaluate_all(
+        """blocks => blocks.filter((block) => block.checkVisibility())
+            .filter((block) => [block, block.parentElement].some((box) => box.scrollWidth > box.clientWidth))
+            .map((block) => block.innerText.split("\\n").sort((a, b) => b.length - a.length)[0])"""
+    )
+    visit.page.set_viewport_size(DESKTOP)
+    assert not cut, "these lines do not fit:\n" + "\n".join(cut)
+
+
+def check_names_are_whole(visit):
+    """No name in the first column or the head of a table is broken, be the window as narrow as a phone's."""
+    visit.page.set_viewport_size(PHONE)
+    broken = visit.page.locator("main :is(td:first-child, th) code").evaluate_all(
+        "names => names.filter((name) => name.getClientRects().length > 1).map((name) => name.innerText)"
+    )
+    visit.page.set_viewport_size(DESKTOP)
+    assert not broken, f"broken names: {broken}"
+
+
+def check_folds_are_closed(visit):
+    """Sources, tests and drawings are opened by whoever wants to read them."""
+    opened = visit.page.locator("details.code-fold[open] > summary").all_inner_texts()
+    assert not opened, f"open: {opened}"
+
+
+def check_own_host(visit):
+    """Letters, scripts and pictures come with the site: no other host is asked, nor learns who reads."""
+    foreign = [address for address in visit.requests if not address.startswith((visit.site.origin, "data:", "blob:"))]
+    assert not foreign, foreign
+
+
+def check_weight(visit):
+    """Of a page with its pictures, uncompressed, without what Quarto brings to each."""
+    pictures = visit.page.locator("main img").evaluate_all("images => images.map((image) => image.src)")
+    names = {visit.site.name(address) for address in [visit.page.url, *pictures]} - {None}
+    sizes = {name: (visit.site.folder / name).stat().st_size for name in names}
+    heaviest = sorted(sizes, key=sizes.get, reverse=True)[:3]
+    assert sum(sizes.values()) <= WEIGHT, f"{sum(sizes.values()):,} bytes, most of them in {heaviest}"
+
+
 def check_equations(visit):
-    """No TeX is left as it was typed, and where MathJax could be fetched it has set every formula."""
+    """No TeX is left as it was typed: each formula is one that the browser sets by itself."""
     prose = visit.page.locator("body").evaluate(
         """(body) => {
             const copy = body.cloneNode(true);
-            copy.querySelectorAll("pre, code, script, style, .math").forEach((element) => element.remove());
+            copy.querySelectorAll("pre, code, script, style, math, .math").forEach((element) => element.remove());
             return copy.textContent;
         }"""
     )
     raw = re.findall(r"\$\$.*|\$[^$\n]*[\\_^][^$\n]*\$", prose)
     assert not raw, f"raw TeX: {raw}"
-    unset = visit.page.evaluate(
-        """async () => {
-            if (!window.MathJax?.startup) return [];
-            await window.MathJax.startup.promise;
-            const isSet = (formula) => formula.querySelector("mjx-container") && !formula.querySelector("mjx-merror");
-            return [...document.querySelectorAll("span.math")].filter((formula) => !isSet(formula)).map((x) => x.textContent);
-        }"""
-    )
+    unset = visit.page.locator("span.math").all_inner_texts()
     assert not unset, f"not typeset: {unset}"
 
 
@@ -143,7 +199,7 @@ LEAST_CONTRAST = """() => {
         const [dark, light] = [ground, luminance()].sort((a, b) => a - b);
         return (light + 0.05) / (dark + 0.05);
     };
-    const read = "main :is(h1, h2, h3, p, li, td, th, a, code:not(pre *)), .navbar .nav-link, a.sidebar-link";
+    const read = "main :is(h1, h2, h3, p, li, td, th, a, summary, code:not(pre *)), .breadcrumb-item, .nav-page-text, .navbar .nav-link, a.sidebar-link";
     const texts = [...document.querySelectorAll(read)].filter((element) => element.innerText && element.checkVisibility());
     const [least, text] = texts.map((element) => [contrast(element), element.outerHTML]).sort((a, b) => a[0] - b[0])[0];
     behind(document.body);
@@ -262,7 +318,7 @@ def check_icon_and_card(visit):
 def check_site_has_equations(visit):
     """That each is set as one is checked on the pages; here, that any has come through."""
     texts = ((visit.site.folder / name).read_text(encoding="utf-8") for name in visit.site.pages)
-    assert any('<span class="math display">' in text for text in texts), "no equation on any page"
+    assert any('<math display="block"' in text for text in texts), "no equation on any page"
 
 
 CHECKS = [check for name, check in globals().items() if name.startswith("check_")]

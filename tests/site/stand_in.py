@@ -32,9 +32,11 @@ PAGES = {
     "mining.html": (
         "Mining",
         "Which example is whose negative",
-        r"""<section id="semi-hard" class="level2"><h2 class="anchored" data-anchor-id="semi-hard">The nearest of the others</h2>
+        """<section id="semi-hard" class="level2"><h2 class="anchored" data-anchor-id="semi-hard">The nearest of the others</h2>
         <p>A negative is semi-hard if it is farther away than the positive, by less than the margin
-        <span class="math inline">\(m\)</span>:</p><p><span class="math display">\[d_p < d_n < d_p + m\]</span></p>
+        <math display="inline"><mi>m</mi></math>:</p><p><math display="block"><msub><mi>d</mi><mi>p</mi></msub><mo>&lt;</mo>
+        <msub><mi>d</mi><mi>n</mi></msub></math></p>
+        <details class="code-fold"><summary>Source</summary><p>Folded.</p></details>
         </section>""",
     ),
     "reference.html": (
@@ -59,7 +61,7 @@ a { color: #1b5e9e; }
 #quarto-content { display: flex; gap: 2em; padding: 1em; }
 main { max-width: 760px; min-width: 0; }
 img { max-width: 100%; }
-pre { overflow-x: auto; padding: 1em; background: rgba(127, 127, 127, .1); }
+pre { overflow-x: auto; padding: 1em; font-size: .6em; background: rgba(127, 127, 127, .1); }
 .aa-DetachedOverlay { position: fixed; inset: 4em 20%; padding: 1em; background: #eee; }
 @media (max-width: 991px) { #quarto-sidebar { display: none; } }
 """
