@@ -22,9 +22,10 @@ PAGES = {
     "index.html": (
         "package",
         "A loss, derived in notebooks",
-        f"""<div class="quarto-figure quarto-figure-center"><figure class="figure"><p><img src="./images/demo.svg"
+        f"""<pre><code>pip install package</code></pre>
+        {CODE}<div class="quarto-figure quarto-figure-center"><figure class="figure"><p><img src="./images/demo.svg"
         class="img-fluid figure-img" alt="Three points and a margin around one of them"></p>
-        <figcaption>An anchor, its positive and a negative.</figcaption></figure></div>{CODE}
+        <figcaption>An anchor, its positive and a negative.</figcaption></figure></div>
         <p><a href="{PUBLIC}reference.html#triplet-loss"><code>TripletLoss</code></a> mines semi-hard negatives,
         <a href="./mining.html#semi-hard">as derived here</a>.</p>""",
     ),
