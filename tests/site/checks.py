@@ -7,6 +7,7 @@ on a visit to its home page, from where they go on.
 import re
 from pathlib import PurePosixPath
 
+import pytest
 from serving import DESKTOP
 
 NAVBAR = ("Tutorials", "How it works", "Reference", "Coming from...")
@@ -243,8 +244,18 @@ def check_tutorial_links(visit):
 
 
 def check_no_errors(visit):
-    """The last on a page, so as to see what came late, or with another theme or width."""
+    """After the others, so as to see what came late, or with another theme or width."""
     assert not visit.errors, visit.errors
+
+
+def check_accessible(visit):
+    """axe finds nothing serious in what the pages bring themselves."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
+    # Contrast is checked above, without the colors of code; browsers bring the focus to what scrolls by themselves.
+    rules = {rule: {"enabled": False} for rule in ("color-contrast", "scrollable-region-focusable")}
+    found = axe.run(visit.page, context="main", options={"rules": rules, "resultTypes": ["violations"]}).response["violations"]
+    serious = {f"{one['id']}: {one['nodes'][0]['html'][:100]}" for one in found if one["impact"] in ("serious", "critical")}
+    assert not serious, serious
 
 
 # The site, from its home page

@@ -49,6 +49,7 @@ BREAKS = [
     (checks.check_themes, "site_libs/dark.css", "#dee2e6", "#555", "dark: contrast of only 2"),
     (checks.check_themes, "site_libs/light.css", "color: #fff", "color: #888", "light: contrast of only"),
     (checks.check_themes, "mining.html", "<summary", "<summary style='color: #888'", "light: contrast of only 3.*summary"),
+    (checks.check_accessible, "mining.html", END, "<img src='images/demo.svg'>", "image-alt"),
     (checks.check_markdown_copy, "mining.html.md", None, "", "no mining.html.md"),
     (checks.check_tutorial_links, COMING, "Open in Colab", "here", "no 'Open in Colab'"),
     (checks.check_tutorial_links, COMING, "main/nbs/tutorials/coming", "main/nbs/tutorials/not_coming.ipynb?", "no 'Open in Colab'"),
