@@ -299,12 +299,22 @@ def check_reading_order(visit):
     assert walked == order, f"walked {walked}, the sidebar says {order}"
 
 
-def check_search(visit, words="semi-hard"):
-    page = visit.page
+def search(page, words):
+    """Go where the first result leads."""
     page.locator("#quarto-search button").first.click()
     page.locator("input.aa-Input").fill(words)
     follow(page, page.locator(".aa-Item a.search-result-link").first)
-    assert words in page.locator("main").inner_text().lower(), f"{page.url} has no {words!r}"
+
+
+def check_search(visit, words="semi-hard"):
+    search(visit.page, words)
+    assert words in visit.page.locator("main").inner_text().lower(), f"{visit.page.url} has no {words!r}"
+
+
+def check_search_for_a_name(visit, name="TripletLoss"):
+    search(visit.page, name)
+    place = visit.page.locator(f"main #{name.lower()}")
+    assert place.count() == 1, f"the page where {name} stands is not what is found first, but {visit.page.url}"
 
 
 def check_not_found(visit):

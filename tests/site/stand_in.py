@@ -26,7 +26,7 @@ PAGES = {
         {CODE}<div class="quarto-figure quarto-figure-center"><figure class="figure"><p><img src="./images/demo.svg"
         class="img-fluid figure-img" alt="Three points and a margin around one of them"></p>
         <figcaption>An anchor, its positive and a negative.</figcaption></figure></div>
-        <p><a href="{PUBLIC}reference.html#triplet-loss"><code>TripletLoss</code></a> mines semi-hard negatives,
+        <p><a href="{PUBLIC}reference.html#tripletloss"><code>TripletLoss</code></a> mines semi-hard negatives,
         <a href="./mining.html#semi-hard">as derived here</a>.</p>""",
     ),
     "demo.html": ("Quickstart", "From pictures to neighbours", OWN_NOTEBOOK % (("08_demo.ipynb",) * 2) + CODE),
@@ -43,7 +43,7 @@ PAGES = {
     "reference.html": (
         "Reference",
         "Every name",
-        """<section id="triplet-loss" class="level3"><h3 class="anchored">TripletLoss</h3><table class="table"><tbody>
+        """<section id="tripletloss" class="level3"><h3 class="anchored">TripletLoss</h3><table class="table"><tbody>
         <tr><td><code>margin</code></td><td>How much farther</td></tr></tbody></table></section>""",
     ),
     COMING: (
@@ -148,7 +148,7 @@ def write(folder):
     files |= {f"{name}.md": f"# {title}\n\n{description}\n" for name, (title, description, _) in PAGES.items()}
     files |= {"site_libs/light.css": LIGHT, "site_libs/dark.css": DARK, "site_libs/quarto.js": SCRIPT}
     files |= {f"images/{name}.svg": PICTURE for name in ("favicon", "card", "demo")}
-    files["search.json"] = json.dumps([{"href": x, "title": page[0], "text": page[2]} for x, page in PAGES.items()])
+    files["search.json"] = json.dumps([{"href": x, "title": PAGES[x][0], "text": PAGES[x][2]} for x in reversed(PAGES) if x != "index.html"])
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

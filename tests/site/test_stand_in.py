@@ -39,7 +39,7 @@ BREAKS = [
     (checks.check_links, "index.html", "./mining.html#semi-hard", "./gone.html", "there is no gone.html"),
     (checks.check_links, "index.html", "mining.html#semi-hard", "mining.html#gone", "mining.html has no #gone"),
     (checks.check_links, "index.html", "./mining.html#semi-hard", "/mining.html", "mining.html lies outside"),
-    (checks.check_links, "index.html", "reference.html#triplet-loss", "reference.html#gone", "reference.html has no #gone"),
+    (checks.check_links, "index.html", "reference.html#tripletloss", "reference.html#gone", "reference.html has no #gone"),
     (checks.check_no_leftovers, "index.html", "loss <span", "#| export\nloss <span", r"#\| export"),
     (checks.check_no_leftovers, "mining.html", END, "<p>read from /home/me/x</p>", "/home/me/x"),
     (checks.check_no_leftovers, "mining.html", END, "<a href='file:///tmp/x.png'>x</a>", "/tmp/x.png"),
@@ -65,7 +65,8 @@ BREAKS = [
     (checks.check_reading_order, "mining.html", "nav-page-previous", "", "back to"),
     (checks.check_search, "index.html", 'id="quarto-search"', "", "Timeout.*quarto-search"),
     (checks.check_search, "search.json", "semi-hard", "hard", "Timeout.*search-result-link"),
-    (checks.check_search, "search.json", '"index.html"', '"reference.html"', "has no 'semi-hard'"),
+    (checks.check_search, "search.json", '"mining.html"', '"demo.html"', "has no 'semi-hard'"),
+    (checks.check_search_for_a_name, "search.json", '"reference.html"', '"demo.html"', "where TripletLoss stands is not what"),
     (checks.check_not_found, "404.html", None, "", "no link home"),
     (checks.check_not_found, "404.html", '"/package/index.html">Start', '"/package/demo.html">Start', "no link home"),
     (checks.check_not_found, "404.html", "/package/site_libs/light.css", "./site_libs/light.css", "light.css"),
@@ -133,4 +134,4 @@ def test_failures_elsewhere_are_no_errors_of_ours(context, site):
 def test_addresses_on_the_web_lead_to_the_served_site(context, site):
     page = visit(context, site, "index.html").page
     assert checks.follow(page, page.get_by_role("link", name="TripletLoss", exact=True)) == 200
-    assert page.url == site.base + "reference.html#triplet-loss"
+    assert page.url == site.base + "reference.html#tripletloss"
