@@ -87,7 +87,7 @@ notebooks: .venv/dev  ## run every notebook, store its outputs, export the packa
 readme: .venv/dev  ## README.md from nbs/index.ipynb
 	$(bin)/python tools/readme.py
 
-pictures: .venv/dev  ## the site's favicon and social card
+pictures: .venv/dev  ## the site's favicon, social card and picture of the home page
 	$(bin)/python tools/pictures.py
 
 # Before anything is installed for it.

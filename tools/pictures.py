@@ -1,5 +1,10 @@
-"""Draw the site's favicon and social card into nbs/images: an anchor, its positive inside the margin's ring, a negative outside."""
+"""Draw the site's pictures into nbs/images.
 
+Favicon and social card show an anchor, its positive inside the margin's ring and a negative outside; the home page's
+picture shows the distances that its own example brings about.
+"""
+
+import json
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +14,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-IMAGES = Path(__file__).parent.parent / "nbs" / "images"
+from tripletloss.plots import plot_distances
+
+NOTEBOOKS = Path(__file__).parent.parent / "nbs"
+IMAGES = NOTEBOOKS / "images"
 GROUND, INK, SAME, OTHER = "#1b5e9e", "white", "#9ad1ff", "#ffb454"
 DPI = 100
 
@@ -45,6 +53,20 @@ def card() -> None:
     figure.savefig(IMAGES / "card.png")
 
 
+def home() -> None:
+    """Distances of the home page's held-out digits, as pixels and as embeddings, in letters that are read at half the size."""
+    cells = json.loads((NOTEBOOKS / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    example: dict = {}
+    exec("".join(next(cell["source"] for cell in cells if cell["cell_type"] == "code")), example)
+    x, y, rows = (example[name][1200:] for name in ("x", "y", "rows"))
+    with plt.rc_context({"font.size": 14, "legend.fontsize": 14}):
+        figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharex=True)
+        for axes, title, points in zip(panels, ("Pixels", "Embeddings"), (x, rows), strict=True):
+            plot_distances(points, y, ax=axes, title=title)
+    figure.savefig(IMAGES / "home.png", dpi=2 * DPI)
+
+
 if __name__ == "__main__":
     favicon()
     card()
+    home()

@@ -1003,7 +1003,7 @@ def write_projector(
     embeddings : array
         (n, d) finite floats
     labels : array
-        (n,) or (n, 1) integers; each point is named and coloured by its own
+        (n,) or (n, 1) integers; each point is named by its own
     images : array, optional
         (n, height, width), or with 1 or 3 channels behind; uint8 or floats. Drawn in place of the points
     class_names : several of str, optional

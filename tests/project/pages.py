@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 SITE = "https://tripletloss.github.io/tripletloss/"
 # What stands on pages for Quarto itself; anything else behind #| is nbdev's and must be gone.
-QUARTO_OPTIONS = {"echo", "output", "code-fold", "code-summary", "fig-cap", "fig-alt"}
+QUARTO_OPTIONS = {"echo", "output", "code-fold", "code-summary", "classes", "fig-cap", "fig-alt"}
 
 
 @dataclass

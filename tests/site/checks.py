@@ -7,11 +7,14 @@ on a visit to its home page, from where they go on.
 import re
 from pathlib import PurePosixPath
 
+import pytest
 from serving import DESKTOP
 
 NAVBAR = ("Tutorials", "How it works", "Reference", "Coming from...")
 SIDEBAR_LINKS = "#quarto-sidebar a.sidebar-link[href]"
 PHONE = {"width": 390, "height": 844}
+SMALL_DESKTOP = {"width": 1280, "height": 800}
+WEIGHT = 2_200_000  # bytes
 TUTORIAL = re.compile(r"tutorials/|demo\.html$")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|work|tmp|root)/[\w./-]+")
 CONTRAST = 4.5  # WCAG 2, level AA
@@ -80,25 +83,79 @@ def check_fits_a_phone(visit):
     assert excess <= 0, f"{excess} pixels wider than a phone: {outside}"
 
 
+def check_pictures_fit(visit):
+    """None is wider than its column, nor than the window, on a desktop and on a phone."""
+    for size in (DESKTOP, PHONE):
+        visit.page.set_viewport_size(size)
+        wide = visit.page.locator("main img:not(table *)").evaluate_all(
+            """images => images.filter((image) => image.checkVisibility()).filter((image) => {
+                const {left, right, width} = image.getBoundingClientRect();
+                const column = image.closest("p, figure, div, main").parentElement.clientWidth;
+                return left < 0 || right > document.documentElement.clientWidth || width > column;
+            }).map((image) => image.src.slice(-100))"""
+        )
+        visit.page.set_viewport_size(DESKTOP)
+        assert not wide, f"wider than {size['width']} pixels allow: {wide}"
+
+
+def check_code_fits(visit):
+    """On the home page and in tutorials no code scrolls sideways on a small desktop, but for what is folded."""
+    name = visit.site.name(visit.page.url)
+    if name != "index.html" and not TUTORIAL.match(name):
+        return
+    visit.page.set_viewport_size(SMALL_DESKTOP)
+    cut = visit.page.locator("main pre.sourceCode").evaluate_all(
+        """blocks => blocks.filter((block) => block.checkVisibility())
+            .filter((block) => [block, block.parentElement].some((box) => box.scrollWidth > box.clientWidth))
+            .map((block) => block.innerText.split("\\n").sort((a, b) => b.length - a.length)[0])"""
+    )
+    visit.page.set_viewport_size(DESKTOP)
+    assert not cut, "these lines do not fit:\n" + "\n".join(cut)
+
+
+def check_names_are_whole(visit):
+    """No name in the first column or the head of a table is broken, be the window as narrow as a phone's."""
+    visit.page.set_viewport_size(PHONE)
+    broken = visit.page.locator("main :is(td:first-child, th) code").evaluate_all(
+        "names => names.filter((name) => name.getClientRects().length > 1).map((name) => name.innerText)"
+    )
+    visit.page.set_viewport_size(DESKTOP)
+    assert not broken, f"broken names: {broken}"
+
+
+def check_folds_are_closed(visit):
+    """Sources, tests and drawings are opened by whoever wants to read them."""
+    opened = visit.page.locator("details.code-fold[open] > summary").all_inner_texts()
+    assert not opened, f"open: {opened}"
+
+
+def check_own_host(visit):
+    """Letters, scripts and pictures come with the site: no other host is asked, nor learns who reads."""
+    foreign = [address for address in visit.requests if not address.startswith((visit.site.origin, "data:", "blob:"))]
+    assert not foreign, foreign
+
+
+def check_weight(visit):
+    """Of a page with its pictures, uncompressed, without what Quarto brings to each."""
+    pictures = visit.page.locator("main img").evaluate_all("images => images.map((image) => image.src)")
+    names = {visit.site.name(address) for address in [visit.page.url, *pictures]} - {None}
+    sizes = {name: (visit.site.folder / name).stat().st_size for name in names}
+    heaviest = sorted(sizes, key=sizes.get, reverse=True)[:3]
+    assert sum(sizes.values()) <= WEIGHT, f"{sum(sizes.values()):,} bytes, most of them in {heaviest}"
+
+
 def check_equations(visit):
-    """No TeX is left as it was typed, and where MathJax could be fetched it has set every formula."""
+    """No TeX is left as it was typed: each formula is one that the browser sets by itself."""
     prose = visit.page.locator("body").evaluate(
         """(body) => {
             const copy = body.cloneNode(true);
-            copy.querySelectorAll("pre, code, script, style, .math").forEach((element) => element.remove());
+            copy.querySelectorAll("pre, code, script, style, math, .math").forEach((element) => element.remove());
             return copy.textContent;
         }"""
     )
     raw = re.findall(r"\$\$.*|\$[^$\n]*[\\_^][^$\n]*\$", prose)
     assert not raw, f"raw TeX: {raw}"
-    unset = visit.page.evaluate(
-        """async () => {
-            if (!window.MathJax?.startup) return [];
-            await window.MathJax.startup.promise;
-            const isSet = (formula) => formula.querySelector("mjx-container") && !formula.querySelector("mjx-merror");
-            return [...document.querySelectorAll("span.math")].filter((formula) => !isSet(formula)).map((x) => x.textContent);
-        }"""
-    )
+    unset = visit.page.locator("span.math").all_inner_texts()
     assert not unset, f"not typeset: {unset}"
 
 
@@ -143,7 +200,7 @@ LEAST_CONTRAST = """() => {
         const [dark, light] = [ground, luminance()].sort((a, b) => a - b);
         return (light + 0.05) / (dark + 0.05);
     };
-    const read = "main :is(h1, h2, h3, p, li, td, th, a, code:not(pre *)), .navbar .nav-link, a.sidebar-link";
+    const read = "main :is(h1, h2, h3, p, li, td, th, a, summary, code:not(pre *)), .breadcrumb-item, .nav-page-text, .navbar .nav-link, a.sidebar-link";
     const texts = [...document.querySelectorAll(read)].filter((element) => element.innerText && element.checkVisibility());
     const [least, text] = texts.map((element) => [contrast(element), element.outerHTML]).sort((a, b) => a[0] - b[0])[0];
     behind(document.body);
@@ -187,17 +244,29 @@ def check_tutorial_links(visit):
 
 
 def check_no_errors(visit):
-    """The last on a page, so as to see what came late, or with another theme or width."""
+    """After the others, so as to see what came late, or with another theme or width."""
     assert not visit.errors, visit.errors
+
+
+def check_accessible(visit):
+    """axe finds nothing serious in what the pages bring themselves."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
+    # Contrast is checked above, without the colors of code; browsers bring the focus to what scrolls by themselves.
+    rules = {rule: {"enabled": False} for rule in ("color-contrast", "scrollable-region-focusable")}
+    found = axe.run(visit.page, context="main", options={"rules": rules, "resultTypes": ["violations"]}).response["violations"]
+    serious = {f"{one['id']}: {one['nodes'][0]['html'][:100]}" for one in found if one["impact"] in ("serious", "critical")}
+    assert not serious, serious
 
 
 # The site, from its home page
 
 
 def check_first_screen(visit):
-    """The demo's picture and the first line of the example are seen without scrolling."""
-    for what, selector in (("picture", "main img"), ("code", "main code.python > span")):
-        box = visit.page.locator(selector).first.bounding_box()
+    """How to install it, and the example from its first line to its last, are seen without scrolling."""
+    install = visit.page.locator("main pre").first
+    assert "pip install" in install.inner_text(), "the first block does not install"
+    for what, block in (("line that installs", install), ("example", visit.page.locator("main pre.python").first)):
+        box = block.bounding_box()
         bottom = box["y"] + box["height"]
         assert bottom <= DESKTOP["height"], f"the {what} ends {bottom:.0f} pixels down"
 
@@ -230,12 +299,22 @@ def check_reading_order(visit):
     assert walked == order, f"walked {walked}, the sidebar says {order}"
 
 
-def check_search(visit, words="semi-hard"):
-    page = visit.page
+def search(page, words):
+    """Go where the first result leads."""
     page.locator("#quarto-search button").first.click()
     page.locator("input.aa-Input").fill(words)
     follow(page, page.locator(".aa-Item a.search-result-link").first)
-    assert words in page.locator("main").inner_text().lower(), f"{page.url} has no {words!r}"
+
+
+def check_search(visit, words="semi-hard"):
+    search(visit.page, words)
+    assert words in visit.page.locator("main").inner_text().lower(), f"{visit.page.url} has no {words!r}"
+
+
+def check_search_for_a_name(visit, name="TripletLoss"):
+    search(visit.page, name)
+    place = visit.page.locator(f"main #{name.lower()}")
+    assert place.count() == 1, f"the page where {name} stands is not what is found first, but {visit.page.url}"
 
 
 def check_not_found(visit):
@@ -262,7 +341,7 @@ def check_icon_and_card(visit):
 def check_site_has_equations(visit):
     """That each is set as one is checked on the pages; here, that any has come through."""
     texts = ((visit.site.folder / name).read_text(encoding="utf-8") for name in visit.site.pages)
-    assert any('<span class="math display">' in text for text in texts), "no equation on any page"
+    assert any('<math display="block"' in text for text in texts), "no equation on any page"
 
 
 CHECKS = [check for name, check in globals().items() if name.startswith("check_")]

@@ -20,7 +20,6 @@ def ids(file):
 class Site:
     folder: Path
     base: str  # its address on the web; ends in /
-    is_online: bool = False  # what comes from elsewhere is fetched
 
     @property
     def origin(self):
@@ -66,6 +65,7 @@ class Visit:
     page: object  # playwright's
     status: int
     errors: list  # of our own: what the pages threw, and what they or the browser reported of the site's files
+    requests: list  # addresses of all that was asked for
 
 
 def new_context(browser, site):
@@ -73,14 +73,13 @@ def new_context(browser, site):
     context = browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
     context.set_default_navigation_timeout(30_000)  # milliseconds
     context.set_default_timeout(10_000)
-    if not site.is_online:  # cut off at once rather than waited for, page by page
-        context.route("**", lambda route: route.abort())
+    context.route("**", lambda route: route.abort())  # of other hosts nothing is needed
     context.route(site.origin + "**", site.answer)
     return context
 
 
 def visit(context, site, name):
-    page, errors = context.new_page(), []
+    page, errors, requests = context.new_page(), [], []
 
     def note_console(message):
         # What a failed request reports bears the address of what was requested: a foreign one is no error of ours.
@@ -90,4 +89,5 @@ def visit(context, site, name):
 
     page.on("console", note_console)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    return Visit(site, page, page.goto(site.base + name).status, errors)
+    page.on("request", lambda request: requests.append(request.url))
+    return Visit(site, page, page.goto(site.base + name).status, errors, requests)

@@ -22,25 +22,28 @@ PAGES = {
     "index.html": (
         "package",
         "A loss, derived in notebooks",
-        f"""<div class="quarto-figure quarto-figure-center"><figure class="figure"><p><img src="./images/demo.svg"
+        f"""<pre><code>pip install package</code></pre>
+        {CODE}<div class="quarto-figure quarto-figure-center"><figure class="figure"><p><img src="./images/demo.svg"
         class="img-fluid figure-img" alt="Three points and a margin around one of them"></p>
-        <figcaption>An anchor, its positive and a negative.</figcaption></figure></div>{CODE}
-        <p><a href="{PUBLIC}reference.html#triplet-loss"><code>TripletLoss</code></a> mines semi-hard negatives,
+        <figcaption>An anchor, its positive and a negative.</figcaption></figure></div>
+        <p><a href="{PUBLIC}reference.html#tripletloss"><code>TripletLoss</code></a> mines semi-hard negatives,
         <a href="./mining.html#semi-hard">as derived here</a>.</p>""",
     ),
     "demo.html": ("Quickstart", "From pictures to neighbours", OWN_NOTEBOOK % (("08_demo.ipynb",) * 2) + CODE),
     "mining.html": (
         "Mining",
         "Which example is whose negative",
-        r"""<section id="semi-hard" class="level2"><h2 class="anchored" data-anchor-id="semi-hard">The nearest of the others</h2>
+        """<section id="semi-hard" class="level2"><h2 class="anchored" data-anchor-id="semi-hard">The nearest of the others</h2>
         <p>A negative is semi-hard if it is farther away than the positive, by less than the margin
-        <span class="math inline">\(m\)</span>:</p><p><span class="math display">\[d_p < d_n < d_p + m\]</span></p>
+        <math display="inline"><mi>m</mi></math>:</p><p><math display="block"><msub><mi>d</mi><mi>p</mi></msub><mo>&lt;</mo>
+        <msub><mi>d</mi><mi>n</mi></msub></math></p>
+        <details class="code-fold"><summary>Source</summary><p>Folded.</p></details>
         </section>""",
     ),
     "reference.html": (
         "Reference",
         "Every name",
-        """<section id="triplet-loss" class="level3"><h3 class="anchored">TripletLoss</h3><table class="table"><tbody>
+        """<section id="tripletloss" class="level3"><h3 class="anchored">TripletLoss</h3><table class="table"><tbody>
         <tr><td><code>margin</code></td><td>How much farther</td></tr></tbody></table></section>""",
     ),
     COMING: (
@@ -59,7 +62,7 @@ a { color: #1b5e9e; }
 #quarto-content { display: flex; gap: 2em; padding: 1em; }
 main { max-width: 760px; min-width: 0; }
 img { max-width: 100%; }
-pre { overflow-x: auto; padding: 1em; background: rgba(127, 127, 127, .1); }
+pre { overflow-x: auto; padding: 1em; font-size: .6em; background: rgba(127, 127, 127, .1); }
 .aa-DetachedOverlay { position: fixed; inset: 4em 20%; padding: 1em; background: #eee; }
 @media (max-width: 991px) { #quarto-sidebar { display: none; } }
 """
@@ -145,7 +148,7 @@ def write(folder):
     files |= {f"{name}.md": f"# {title}\n\n{description}\n" for name, (title, description, _) in PAGES.items()}
     files |= {"site_libs/light.css": LIGHT, "site_libs/dark.css": DARK, "site_libs/quarto.js": SCRIPT}
     files |= {f"images/{name}.svg": PICTURE for name in ("favicon", "card", "demo")}
-    files["search.json"] = json.dumps([{"href": x, "title": page[0], "text": page[2]} for x, page in PAGES.items()])
+    files["search.json"] = json.dumps([{"href": x, "title": PAGES[x][0], "text": PAGES[x][2]} for x in reversed(PAGES) if x != "index.html"])
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

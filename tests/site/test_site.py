@@ -1,10 +1,8 @@
 """The rendered site in a browser. `SITE=folder` looks at a site that is rendered already, in place of rendering one."""
 
 import configparser
-import contextlib
 import os
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -47,15 +45,7 @@ def rendered(root, tmp_path_factory):
 def site(root, rendered):
     settings = configparser.ConfigParser()
     settings.read(root / "settings.ini")
-    return Site(rendered, "{doc_host}{doc_baseurl}/".format(**settings["DEFAULT"]), is_online())
-
-
-def is_online():
-    """Whether there is a web. Without, what the pages fetch from elsewhere, such as MathJax, is left out."""
-    with contextlib.suppress(OSError):
-        socket.create_connection(("cdn.jsdelivr.net", 443), timeout=3).close()
-        return True
-    return False
+    return Site(rendered, "{doc_host}{doc_baseurl}/".format(**settings["DEFAULT"]))
 
 
 @pytest.fixture(scope="module")
