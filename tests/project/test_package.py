@@ -415,7 +415,7 @@ def short_trainings():
     keras.config.set_max_steps_per_epoch(None)
 
 
-@pytest.mark.filterwarnings("error", "ignore:Limiting steps_per_epoch", "ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.filterwarnings("error::UserWarning", "ignore:Limiting steps_per_epoch", "ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 @each_module
 def test_examples_in_docstrings_give_what_they_say(name, short_trainings):
     """With no more names than a user has, and without a warning."""
