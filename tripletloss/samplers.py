@@ -564,7 +564,7 @@ class RenewNeighbours(keras.callbacks.Callback):
     Examples
     --------
     >>> x, y = np.array([[0.0], [0.1], [1.0], [1.1], [5.0], [5.1]], "float32"), np.array([0, 0, 1, 1, 2, 2])
-    >>> batches = tl.samplers.PKBatches(x, y, 2, 2, batches_per_epoch=2, p_random=0, seed=0)
+    >>> batches = tl.samplers.PKBatches(x, y, 2, 2, p_random=0, seed=0)
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
     >>> model.compile("sgd", lambda y_true, y_pred: 0 * y_pred[:, 0])
     >>> renew = tl.samplers.RenewNeighbours(batches, distance="euclidean")

@@ -405,10 +405,10 @@ def test_what_help_lacks_is_noticed(old, new, noticed):
 
 
 @pytest.fixture
-def short_trainings():
-    """Two steps an epoch, and nothing compiled: an example says how a training is called, not how well it goes."""
+def short_trainings(name):
+    """Nothing compiled, and in the demo two steps an epoch: an example says how a training is called, not how well it goes."""
     tensorflow = pytest.importorskip("tensorflow", reason="the project is tested on TensorFlow, which is not installed")
-    keras.config.set_max_steps_per_epoch(2)
+    keras.config.set_max_steps_per_epoch(2 if name == "demo" else None)
     tensorflow.config.run_functions_eagerly(True)
     yield
     tensorflow.config.run_functions_eagerly(False)
