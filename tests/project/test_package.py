@@ -294,8 +294,8 @@ def default_of(kind):
 
 def wrong_parameters(value, described):
     """Names of parameters that are not described, and what a description says of a default that is another."""
-    parameters = {"*" * (one.kind is one.VAR_KEYWORD) * 2 + name: one for name, one in inspect.signature(value).parameters.items()}
-    parameters.pop("self", None)
+    taken = {name: one for name, one in inspect.signature(value).parameters.items() if name not in ("self", "cls")}
+    parameters = {f"**{name}" if one.kind is one.VAR_KEYWORD else name: one for name, one in taken.items()}
     if list(parameters) != list(described):
         return [f"describes {list(described)}, and takes {list(parameters)}"]
     return [
