@@ -109,11 +109,11 @@ class Data(NamedTuple):
     (2, 16, 16, 1)
     """
 
-    train_images: np.ndarray | Callable  # (n, height, width, channels) floats from 0 to 1, or uint8; or a function of row numbers
-    train_labels: np.ndarray  # (n,) integers
-    test_images: np.ndarray  # (m, ...) never seen in training
-    test_labels: np.ndarray  # (m,)
-    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]  # a fresh variation of a batch
+    train_images: np.ndarray | Callable
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # %% ../nbs/08_demo.ipynb #9139b002
 def digits(seed: int = 0) -> Data:
@@ -603,6 +603,7 @@ def image_folders(
     >>> data, names = image_folders(temporary.name)
     >>> data.test_images.shape, names
     ((4, 64, 64, 3), ['cat', 'dog'])
+    >>> temporary.cleanup()
     """
     folders = read_folders(directory, size)
     return hold_out(folders, size, seed, unseen_classes, flip), folders.names

@@ -128,9 +128,9 @@ class Triplets(NamedTuple):
     [True, True, False]
     """
 
-    positive: Tensor  # (n,) int32 indices of keys
-    negative: Tensor  # (n,) int32 indices of keys
-    valid: Tensor  # (n,) booleans: the query has a positive and a negative
+    positive: Tensor
+    negative: Tensor
+    valid: Tensor
 
 # %% ../nbs/01_mining.ipynb #c92f0be9
 def mine_small(batch: Batch, distance: Distance, *strategies: str) -> Triplets:
@@ -486,9 +486,9 @@ class TripletIndices(NamedTuple):
     [[1.5], [1.5], [1.0], [1.0]]
     """
 
-    anchor: np.ndarray  # (t,) int64, in rising order
-    positive: np.ndarray  # (t,) int64
-    negative: np.ndarray  # (t,) int64; those of one anchor with the nearest first
+    anchor: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
 
 
 def mine_anchors(

@@ -321,10 +321,10 @@ class Calibration(NamedTuple):
     (2.75, 1.0, 1.0, 0.0)
     """
 
-    threshold: float  # the largest distance at which a query is accepted
-    precision: float  # of the accepted queries, the share with the right label
-    recall: float  # of the queries whose label the index has, the share accepted with the right one
-    false_accept_rate: float  # of the queries whose label it lacks, the share accepted
+    threshold: float
+    precision: float
+    recall: float
+    false_accept_rate: float
 
 
 def calibrate_threshold(
@@ -385,9 +385,9 @@ class SearchResult(NamedTuple):
     [['b', 'a']]
     """
 
-    ids: np.ndarray  # (n, k) int64, or strings
-    distances: np.ndarray  # (n, k) float32, rising
-    labels: np.ndarray | None  # (n, k) int64, or strings; None where the index has none
+    ids: np.ndarray
+    distances: np.ndarray
+    labels: np.ndarray | None
 
 
 class Matches(NamedTuple):
@@ -417,10 +417,10 @@ class Matches(NamedTuple):
     ['b', None]
     """
 
-    labels: np.ndarray  # (n,) the label of the nearest key, None where that is farther than the threshold
-    known: np.ndarray  # (n,) booleans: whether it is not
-    ids: np.ndarray  # (n,) of the nearest key, near enough or not
-    distances: np.ndarray  # (n,) float32, to that key
+    labels: np.ndarray
+    known: np.ndarray
+    ids: np.ndarray
+    distances: np.ndarray
 
 # %% ../nbs/10_search.ipynb #5ea2c062
 class EmbeddingIndex:
