@@ -21,9 +21,12 @@ class Distance:
     """A distance between embeddings: what all have in common, and what to subclass.
 
     A subclass defines `call(query, key)`, which returns a table (n, m); the rest follows. Four hooks make it faster or more
-    exact: `call_paired` where a value must be more exact than ranking needs, or cheaper one by one; `ranking_rows` where an
-    inner product of some rows orders keys as the distance does; `prepare` where both begin with the same work on each row,
-    and with it `table`, which is `call` for prepared rows.
+    exact:
+
+    - `call_paired(query, key)` where a value must be more exact than ranking needs, or cheaper one by one
+    - `ranking_rows(query, key)` where an inner product of some rows orders keys as the distance does
+    - `prepare(x)` where both begin with the same work on each row
+    - `table(query, key)`, with `prepare(x)`: the first for prepared rows
 
     Parameters
     ----------

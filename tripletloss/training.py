@@ -121,8 +121,8 @@ class GradientCache(keras.Model):
     """Trains an embedding model with batches that do not fit into memory: they go through it in pieces (arXiv 2101.06983).
 
     The loss sees the embeddings of the whole batch, and the gradient is that of the whole batch; any loss will do. It takes
-    one forward pass more. `compile`, `fit`, `evaluate`, `predict`, callbacks and saving are those of `keras.Model`, and the
-    wrapped model, whose weights these are, can be used by itself.
+    one forward pass more. To compile, fit, evaluate, predict and save, callbacks included, is as with every `keras.Model`,
+    and the wrapped model, whose weights these are, can be used by itself.
 
     Random layers repeat their draw in the second pass. `keras.layers.BatchNormalization` normalises each piece by its own
     statistics, and moves its averages once for each piece.
@@ -140,7 +140,7 @@ class GradientCache(keras.Model):
     Raises
     ------
     ValueError
-        if `model` is no `keras.Model` or `micro_batch_size` no integer of at least 1; in `fit`, if the first batch has fewer
+        if `model` is no `keras.Model` or `micro_batch_size` no integer of at least 1; when fitted, if the first batch has fewer
         rows than `micro_batch_size`, where `x` is arrays or a `keras.utils.PyDataset` (a batch of another kind, or a last one,
         that is smaller is one piece); and, when the model is called, if its layers add losses of their outputs or change
         variables that are not the model's
@@ -270,8 +270,8 @@ class CrossBatchMemory(keras.Model):
     """An embedding model whose keys in training are this batch and those before it, the last `size` examples (arXiv 1912.06798).
 
     Train it as any model; `model` is trained by it, and is what to use afterwards. The labels are integers, the loss a
-    `TripletLoss` with the relation "equal". Gradients go to this batch's embeddings alone. `evaluate` compares each batch
-    with itself.
+    `TripletLoss` with the relation "equal". Gradients go to this batch's embeddings alone. In evaluation each batch is
+    compared with itself.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ And what a user sees of the package: its names are those of the reference, and `
 
 import ast
 import builtins
+import contextlib
 import doctest
 import email
 import functools
@@ -415,16 +416,31 @@ def short_trainings(name):
     keras.config.set_max_steps_per_epoch(None)
 
 
+def run_examples(where, docstring):
+    """With no more names than a user has."""
+    said, names = [], {"keras": keras, "np": numpy, "tl": tripletloss}
+    for test in doctest.DocTestFinder(recurse=False).find(SimpleNamespace(__doc__=docstring), where, module=False, globs=names):
+        assert not doctest.DocTestRunner().run(test, out=said.append).failed, "".join(said)
+
+
 @pytest.mark.filterwarnings("error::UserWarning", "ignore:Limiting steps_per_epoch", "ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 @each_module
 def test_examples_in_docstrings_give_what_they_say(name, short_trainings):
-    """With no more names than a user has, and without a warning."""
-    module = module_of(name)
-    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
-    names = {"keras": keras, "np": numpy, "tl": tripletloss}
-    for where, docstring, _, _ in docstrings(module):
-        said = []
-        for test in finder.find(SimpleNamespace(__doc__=docstring), where, module=False, globs=names):
-            assert not runner.run(test, out=said.append).failed, "".join(said)
+    """Without a warning."""
+    for where, docstring, _, _ in docstrings(module_of(name)):
+        run_examples(where, docstring)
     if name in ("plots", "demo"):
         importlib.import_module("matplotlib.pyplot").close("all")
+
+
+def test_help_of_the_package_names_its_modules():
+    named = re.findall(r"^- `([\w.]+)`: ", tripletloss.__doc__, re.M)
+    assert sorted(one.removeprefix("tripletloss.") for one in named) == PUBLIC
+    assert {one for one in named if hasattr(tripletloss, one)} == set(PUBLIC) - {"demo"}, "the others are imported by their whole name"
+    run_examples("tripletloss", tripletloss.__doc__)
+
+
+@pytest.mark.parametrize(("result", "fails"), [("1", False), ("2", True)])
+def test_a_wrong_example_fails(result, fails):
+    with pytest.raises(AssertionError) if fails else contextlib.nullcontext():
+        run_examples("here", WHOLE.replace("\n1\n", f"\n{result}\n"))
