@@ -57,5 +57,5 @@ class Renderer(BasicMarkdownRenderer):
             blocks.append(f"**{heading}**\n\n{text}")
         methods = [getattr(self.sym, name) for name in vars(self.sym) if inspect.isclass(self.sym) and not name.startswith("_")]
         of_methods = [Renderer(one, title_level=self.title_level + 1) for one in methods if HEADING.search(inspect.getdoc(one) or "")]
-        blocks += [one._repr_markdown_() for one in of_methods]
+        blocks += [one._repr_markdown_().removeprefix("---\n") for one in of_methods]
         return link_and_heading + "\n\n".join(block.strip() for block in blocks if block.strip())
