@@ -22,40 +22,46 @@ def signature(symbol: Callable) -> str:
     whole = inspect.signature(symbol)
     bare = [one.replace(annotation=one.empty) for one in whole.parameters.values() if one.name != "self"]
     text = f"{symbol.__qualname__}{whole.replace(parameters=bare, return_annotation=whole.empty)}"
-    return textwrap.fill(text, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, 84, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
-def without_emphasis(text: str) -> str:
-    """The text with its asterisks, which multiply; code between backticks stays as it is."""
-    return re.sub(r"(`[^`]*`)|\*", lambda found: found[1] or r"\*", text)
+def as_markdown(text: str) -> str:
+    """Strings as code, papers as links, and asterisks as such, since they multiply; code stays as it is."""
+    marked = {'"': "`{}`", "*": "\\{}", "`": "{}"}
+    number = "[{0}](https://arxiv.org/abs/{0})"
+    return re.sub(r'`[^`]*`|"[\w-]*"|\*|\d{4}\.\d{5}', lambda found: marked.get(found[0][0], number).format(found[0]), text)
 
 
 def item(entry: str, named: bool) -> str:
     """What an entry says, as an item of a list: of something named here, or of a type, an error or a neighbour, which may be a link."""
     head, _, text = entry.strip().partition("\n")
-    name, _, kind = (without_emphasis(part) for part in head.partition(" : "))
-    details = [f" ({kind})" if named else f": {kind}"] * bool(kind) + [f": {without_emphasis(textwrap.dedent(text))}"] * bool(text)
+    name, _, kind = (as_markdown(part) for part in head.partition(" : "))
+    details = [f" ({kind})" if named else f": {kind}"] * bool(kind) + [f": {as_markdown(textwrap.dedent(text))}"] * bool(text)
     return "- " + textwrap.indent((f"**{name}**" if named else f"`{name}`") + "".join(details), "  ")[2:]
 
 
+def block(heading: str, section: str) -> str:
+    """A section as a list; examples as code."""
+    if heading == "Examples":
+        return f"**{heading}**\n\n```python\n{section.strip()}\n```"
+    named = heading in ("Parameters", "Attributes")
+    return f"**{heading}**\n\n" + "\n".join(item(entry, named) for entry in ENTRY.findall(section))
+
+
 class Renderer(BasicMarkdownRenderer):
-    """Signature, summary, and each section as a list; examples as code. Behind a class, its methods that have sections."""
+    """Signature, summary and sections; behind those of a class, the methods that have sections as well."""
 
     def _repr_markdown_(self) -> str:
         summary, *parts = HEADING.split(inspect.getdoc(self.sym) or "")
         if not parts:
             return super()._repr_markdown_()
         link_and_heading = super()._repr_markdown_().partition("```python")[0]
-        first, _, more = without_emphasis(summary).partition("\n")
-        blocks = [f"```python\n{signature(self.sym)}\n```", f"*{first}*", more]
-        for heading, section in zip(parts[::2], parts[1::2], strict=True):
-            if heading == "Examples":
-                text = f"```python\n{section.strip()}\n```"
-            else:
-                named = heading in ("Parameters", "Attributes")
-                text = "\n".join(item(entry, named) for entry in ENTRY.findall(section))
-            blocks.append(f"**{heading}**\n\n{text}")
-        methods = [getattr(self.sym, name) for name in vars(self.sym) if inspect.isclass(self.sym) and not name.startswith("_")]
-        of_methods = [Renderer(one, title_level=self.title_level + 1) for one in methods if HEADING.search(inspect.getdoc(one) or "")]
-        blocks += [one._repr_markdown_().removeprefix("---\n") for one in of_methods]
-        return link_and_heading + "\n\n".join(block.strip() for block in blocks if block.strip())
+        first, _, more = as_markdown(summary).partition("\n")
+        blocks = [f"```python\n{signature(self.sym)}\n```", f"*{first}*", more.strip()]
+        blocks += map(block, parts[::2], parts[1::2])
+        return link_and_heading + "\n\n".join([*filter(None, blocks), *self.methods()])
+
+    def methods(self) -> list[str]:
+        members = [getattr(self.sym, name) for name in vars(self.sym) if not name.startswith("_")]
+        described = [one for one in members if inspect.isroutine(one) and HEADING.search(inspect.getdoc(one) or "")]
+        return [Renderer(one, title_level=self.title_level + 1)._repr_markdown_().removeprefix("---\n\n") for one in described]

@@ -26,7 +26,7 @@ class Distance:
     - `call_paired(query, key)` where a value must be more exact than ranking needs, or cheaper one by one
     - `ranking_rows(query, key)` where an inner product of some rows orders keys as the distance does
     - `prepare(x)` where both begin with the same work on each row
-    - `table(query, key)`, with `prepare(x)`: the first for prepared rows
+    - `table(query, key)`, along with it, which is `call(query, key)` for prepared rows
 
     Parameters
     ----------

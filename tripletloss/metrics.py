@@ -373,8 +373,8 @@ def retrieval_metrics(
         show a bar
     relation : str or function, default "equal"
         which keys are relevant, and which are left out of the list: those that are positives, and those that are neither
-        positive nor negative; see `tripletloss.mine_triplets`. With "levels", measures are taken at each level, and their
-        names end in "_level_0" (the coarsest), "_level_1" and so on
+        positive nor negative; see `tripletloss.mining.mine_triplets`. With "levels", measures are taken at each level, and
+        their names end in "_level_0" (the coarsest), "_level_1" and so on
     remove_diagonal : bool, optional
         query i is key i, and left out of its own search; None: where no queries are given. Nothing else tells: embeddings
         that are given twice are found as they are
