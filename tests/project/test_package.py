@@ -216,6 +216,13 @@ def test_the_reference_lists_each_public_name_once():
     assert [name for name in times if times[name] > 1] == []
 
 
+def test_the_reference_names_the_fields_of_tuples():
+    rows = dict(re.findall(r"\| \[?`(\w+)`\S* \| (.*) \|", (ROOT / "nbs" / "reference.ipynb").read_text(encoding="utf-8")))
+    fields = {name: value._fields for module in PUBLIC for name, value in public_objects(module_of(module)).items() if hasattr(value, "_fields")}
+    assert len(fields) == 6
+    assert [name for name in fields if f"`({', '.join(fields[name])})`" not in rows[name]] == []
+
+
 def test_dir_shows_what_a_user_wants_and_nothing_else():
     listed = names_by_module()
     assert dir(tripletloss) == sorted({*tripletloss.__all__, "__version__"})
