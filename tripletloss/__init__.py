@@ -1,4 +1,26 @@
-"""Keras 3 triplet losses with online mining."""
+"""Keras 3 triplet losses with online mining, on TensorFlow, JAX and PyTorch.
+
+`TripletLoss` is the loss for `keras.Model.compile`, with integer labels and with embeddings as the model's output. The
+modules, each with its own `help`:
+
+- `losses`: the loss for Keras and as functions
+- `mining`: which triplets a batch or a data set has
+- `distances`: what a loss, a search and a picture measure by
+- `layers`: rows of length one as a model's last layer
+- `samplers`: batches in which every anchor has a positive
+- `metrics`: how good embeddings are, and what the loss sees
+- `training`: larger batches, or more negatives, than fit into memory
+- `search`: an index that finds the nearest, or says unknown
+- `plots`: embeddings, triplets, distances and neighbours as pictures
+- `distribution`: several devices, and how much memory the loss takes
+- `tripletloss.demo`: a program that trains on digits or on your images
+
+Examples
+--------
+>>> loss = tl.TripletLoss("euclidean", margin=0.5)
+>>> float(loss([0, 0, 1], [[0.0], [1.0], [1.5]]))
+0.5
+"""
 
 __version__ = "0.1.0"
 

@@ -61,8 +61,13 @@ def random_translate(images: np.ndarray, generator: np.random.Generator) -> np.n
     array
         (n, 16, 16, 1), in the dtype of the images
 
+    See Also
+    --------
+    digits : varies its images by it.
+
     Examples
     --------
+    >>> from tripletloss.demo import random_translate
     >>> random_translate(np.ones((2, 8, 8, 1)), np.random.default_rng(0)).shape
     (2, 16, 16, 1)
     """
@@ -76,13 +81,40 @@ def random_translate(images: np.ndarray, generator: np.random.Generator) -> np.n
 
 # %% ../nbs/08_demo.ipynb #9139bb67
 class Data(NamedTuple):
-    """Images and labels to train on and to evaluate with, and how to vary the former."""
+    """Images and labels to train on and to evaluate with, and how to vary the former.
 
-    train_images: np.ndarray | Callable  # (n, height, width, channels) floats from 0 to 1, or uint8; or a function of row numbers
-    train_labels: np.ndarray  # (n,) integers
-    test_images: np.ndarray  # (m, ...) never seen in training
-    test_labels: np.ndarray  # (m,)
-    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]  # a fresh variation of a batch
+    Attributes
+    ----------
+    train_images : array or function
+        (n, height, width, channels) floats from 0 to 1, or uint8; or a function that maps row numbers to such images
+    train_labels : array
+        (n,) integers
+    test_images : array
+        (m, height, width, channels) likewise, never seen in training
+    test_labels : array
+        (m,) integers
+    augment : function
+        `augment(images, generator)` returns a fresh variation of a batch
+
+    See Also
+    --------
+    digits : handwritten digits.
+    image_folders : images from folders.
+    train : trains on them.
+
+    Examples
+    --------
+    >>> from tripletloss.demo import digits
+    >>> data = digits()
+    >>> data.augment(data.train_images[:2], np.random.default_rng(0)).shape
+    (2, 16, 16, 1)
+    """
+
+    train_images: np.ndarray | Callable
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # %% ../nbs/08_demo.ipynb #9139b002
 def digits(seed: int = 0) -> Data:
@@ -90,7 +122,7 @@ def digits(seed: int = 0) -> Data:
 
     Parameters
     ----------
-    seed : int
+    seed : int, default 0
         decides which are held out, and where these are on their canvas
 
     Returns
@@ -98,8 +130,14 @@ def digits(seed: int = 0) -> Data:
     Data
         1198 images (8, 8, 1) to train on, with `random_translate` to vary them, and 599 images (16, 16, 1) to evaluate with
 
+    See Also
+    --------
+    image_folders : your own images.
+    train : trains on them.
+
     Examples
     --------
+    >>> from tripletloss.demo import digits
     >>> digits().test_images.shape
     (599, 16, 16, 1)
     """
@@ -116,9 +154,9 @@ def network(shape: tuple[int, int, int], units: int = 32) -> keras.Model:
 
     Parameters
     ----------
-    shape : tuple
+    shape : tuple of int
         height, width and channels of an image
-    units : int
+    units : int, default 32
         d, the width of an embedding
 
     Returns
@@ -126,8 +164,14 @@ def network(shape: tuple[int, int, int], units: int = 32) -> keras.Model:
     keras.Model
         maps images (n, height, width, channels) to embeddings (n, d) of length 1
 
+    See Also
+    --------
+    train : trains it.
+    tripletloss.layers.L2Embedding : its last layer.
+
     Examples
     --------
+    >>> from tripletloss.demo import network
     >>> network((16, 16, 1)).output_shape
     (None, 32)
     """
@@ -153,10 +197,15 @@ def evaluate(rows: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
     Returns
     -------
     dict
-        as of `retrieval_metrics`, by euclidean distance
+        as of `retrieval_metrics` with k = 1, by euclidean distance
+
+    See Also
+    --------
+    tripletloss.metrics.retrieval_metrics : by any distance.
 
     Examples
     --------
+    >>> from tripletloss.demo import evaluate
     >>> evaluate(np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([0, 0, 1, 1]))["recall_at_1"]
     1.0
     """
@@ -232,17 +281,17 @@ def train(
         maps images to embeddings; it is trained in place
     data : Data
         what to train on, and what to evaluate with after each epoch
-    epochs : int
+    epochs : int, default 15
         how many, those of an earlier run included
-    classes : int
+    classes : int, default 10
         P, the classes in a batch
-    examples : int
+    examples : int, default 8
         K, the examples of each
-    seed : int
+    seed : int, default 0
         decides which batches are drawn
-    verbose : int or str
+    verbose : int or str, default "auto"
         as for `keras.Model.fit`
-    steps : int
+    steps : int, default 40
         batches in an epoch
     learning_rate : float
         of Adam; with `state` halved after 3 epochs without a better recall@1
@@ -251,9 +300,9 @@ def train(
     state : Path, optional
         a folder that keeps the training: it goes on where the last run with this folder stopped, and ends with the best
         weights by recall@1; None: it begins anew, and ends with the last weights
-    patience : int
+    patience : int, default 10
         with `state`, after how many epochs without a better recall@1 training ends
-    callbacks : several of keras.callbacks.Callback
+    callbacks : sequence of keras.callbacks.Callback, default ()
         more of them
 
     Returns
@@ -261,10 +310,15 @@ def train(
     keras.callbacks.History
         for each epoch the loss, the numbers of `TripletMetrics` and those of `RetrievalCallback`
 
+    See Also
+    --------
+    network : makes a model.
+    plot_summary : draws what came of it.
+
     Examples
     --------
-    >>> data = digits()
-    >>> history = train(network((16, 16, 1)), data, epochs=1, verbose=0)
+    >>> from tripletloss.demo import digits, network, train
+    >>> history = train(network((16, 16, 1)), digits(), epochs=1, verbose=0)
     >>> "val_recall_at_1" in history.history
     True
     """
@@ -316,7 +370,7 @@ def plot_summary(
         (n, d) embeddings of the trained one
     history : keras.callbacks.History
         what `train` returned
-    class_names : several of str, optional
+    class_names : sequence of str, optional
         a name for each label; None: the labels themselves
 
     Returns
@@ -324,14 +378,19 @@ def plot_summary(
     matplotlib.figure.Figure
         to be shown or saved
 
+    See Also
+    --------
+    train : returns the history.
+    tripletloss.plots.plot_embeddings : one of its panels.
+
     Examples
     --------
+    >>> from tripletloss.demo import digits, network, plot_summary, train
     >>> data, model = digits(), network((16, 16, 1))
     >>> before = model.predict(data.test_images, verbose=0)
     >>> history = train(model, data, epochs=1, verbose=0)
     >>> after = model.predict(data.test_images, verbose=0)
-    >>> figure = plot_summary(data.test_images, data.test_labels, before, after, history)
-    >>> len(figure.axes)
+    >>> len(plot_summary(data.test_images, data.test_labels, before, after, history).axes)
     7
     """
     figure, panels = plt.subplots(2, 3, figsize=(13.5, 7), width_ratios=(1, 1, 1.4), layout="constrained")
@@ -522,41 +581,52 @@ def image_folders(
 ) -> tuple[Data, list[str]]:
     """Read a directory of one folder per class, and hold out whole classes, or a quarter of each class.
 
-    A file that is no image is left out. A ValueError says if the directory is missing, has fewer than two folders with
-    images, or too few images to hold some out.
+    A file that is no image is left out.
 
     Parameters
     ----------
     directory : str or Path
         holds one folder for each class, whose name is that of the class
-    size : int
+    size : int, default 64
         width and height in pixels that all images are brought to
-    seed : int
+    seed : int, default 0
         decides what is held out
     unseen_classes : float, optional
         the share of classes to hold out, from 0 to 1; 0: a quarter of the images of each class instead; None: 0.2 of 20
         classes or more, otherwise 0
-    flip : bool
+    flip : bool, default True
         whether every second image is mirrored in training, besides its other variations
 
     Returns
     -------
-    tuple
-        the `Data`, with images (n, size, size, 3) as uint8, those to train on read as they are asked for; and the names of
-        the classes in the order of the labels
+    tuple of Data and list of str
+        images (n, size, size, 3) as uint8, those to train on read as they are asked for; and the names of the classes in the
+        order of the labels
+
+    Raises
+    ------
+    ValueError
+        if the directory is missing, has fewer than two folders with images, or too few images to hold some out
+
+    See Also
+    --------
+    digits : images that need no folder.
+    train : trains on them.
 
     Examples
     --------
-    >>> import tempfile
+    >>> import pathlib, tempfile
+    >>> from tripletloss.demo import image_folders
     >>> temporary = tempfile.TemporaryDirectory()
-    >>> folder = Path(temporary.name)
     >>> for name in ("cat", "dog"):
-    ...     (folder / name).mkdir()
+    ...     folder = pathlib.Path(temporary.name, name)
+    ...     folder.mkdir()
     ...     for number in range(4):
-    ...         keras.utils.save_img(folder / name / f"{number}.png", np.zeros((8, 8, 3)))
-    >>> data, names = image_folders(folder)
+    ...         keras.utils.save_img(folder / f"{number}.png", np.zeros((8, 8, 3)))
+    >>> data, names = image_folders(temporary.name)
     >>> data.test_images.shape, names
     ((4, 64, 64, 3), ['cat', 'dog'])
+    >>> temporary.cleanup()
     """
     folders = read_folders(directory, size)
     return hold_out(folders, size, seed, unseen_classes, flip), folders.names

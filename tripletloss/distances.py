@@ -18,11 +18,36 @@ from ._checks import Tensor, as_embedding_pair, unknown_name
 
 # %% ../nbs/00_distances.ipynb #503843ca
 class Distance:
-    """A distance between embeddings. Subclass it with `call(query, key) -> (n, m)`; the rest follows.
+    """A distance between embeddings: what all have in common, and what to subclass.
 
-    Four hooks make it faster or more exact: `call_paired` where a value must be more exact than ranking needs, or
-    cheaper one by one; `ranking_rows` where an inner product of some rows orders keys as the distance does; `prepare`
-    where both begin with the same work on each row, and with it `table`, which is `call` for prepared rows.
+    A subclass defines `call(query, key)`, which returns a table (n, m); the rest follows. Four hooks make it faster or more
+    exact:
+
+    - `call_paired(query, key)` where a value must be more exact than ranking needs, or cheaper one by one
+    - `ranking_rows(query, key)` where an inner product of some rows orders keys as the distance does
+    - `prepare(x)` where both begin with the same work on each row
+    - `table(query, key)`, along with it, which is `call(query, key)` for prepared rows
+
+    Parameters
+    ----------
+    name : str, optional
+        what titles and messages call it; None: the class's attribute of that name, or the name of the class
+    aliases : tuple of str, default ()
+        other names; empty: the class's attribute. Only built-in distances are found by their names
+
+    See Also
+    --------
+    get : the distance of a name, a configuration or an object.
+    serialize : the name or configuration of a distance.
+    tripletloss.losses.TripletLoss : takes a distance by its name or as an object.
+
+    Examples
+    --------
+    >>> class Chebyshev(tl.distances.Distance):
+    ...     def call(self, query, key):
+    ...         return keras.ops.max(keras.ops.abs(query[:, None] - key[None]), axis=2)
+    >>> [float(x) for x in Chebyshev().pairwise([[0.0, 0.0]], [[1.0, 0.5], [2.0, 3.0]])[0]]
+    [1.0, 3.0]
     """
 
     name: str | None = None  # a built-in distance's name, by which get finds it
@@ -63,11 +88,11 @@ class Distance:
         return None
 
     def pairwise(self, query: Tensor, key: Tensor) -> Tensor:
-        """All distances (n, m), for ranking; arguments are checked as by `as_embedding_pair`."""
+        """All distances (n, m) of queries (n, d) to keys (m, d), for ranking; a ValueError if they are no rows of floats of one width."""
         return self.call(*as_embedding_pair(query, key))
 
     def paired(self, query: Tensor, key: Tensor) -> Tensor:
-        """Row by row distances (n,), exact and with a gradient; arguments are checked likewise."""
+        """Distances (n,) of queries (n, d) to the keys (n, d) in the same rows, exact and with a gradient; a ValueError likewise."""
         query, key = as_embedding_pair(query, key)
         return self.call_paired(self.prepare(query), self.prepare(key))
 
@@ -138,7 +163,20 @@ def gram_table(
 # %% ../nbs/00_distances.ipynb #064fcaf2
 @keras.saving.register_keras_serializable(package="tripletloss")
 class SquaredEuclidean(Distance):
-    """Sum of squared differences."""
+    """The sum of squared differences, which is the square of `Euclidean`.
+
+    Its names: "squared_euclidean", "sql2", "sqeuclidean".
+
+    See Also
+    --------
+    Euclidean : its root, in the units of the embeddings.
+    Distance : what all distances have in common, and their arguments.
+
+    Examples
+    --------
+    >>> [float(x) for x in tl.distances.SquaredEuclidean().paired([[0.0, 0.0]], [[3.0, 4.0]])]
+    [25.0]
+    """
 
     name, aliases = "squared_euclidean", ("sql2", "sqeuclidean")
 
@@ -170,7 +208,20 @@ def safe_sqrt(
 # %% ../nbs/00_distances.ipynb #c7b6850c
 @keras.saving.register_keras_serializable(package="tripletloss")
 class Euclidean(Distance):
-    """Length of the straight line from query to key; gradient 0 where the two coincide."""
+    """The length of the straight line from query to key.
+
+    The gradient is 0 where the two coincide. Its names: "euclidean", "l2", "pythagorean".
+
+    See Also
+    --------
+    SquaredEuclidean : without the root.
+    Distance : what all distances have in common, and their arguments.
+
+    Examples
+    --------
+    >>> [round(float(x), 3) for x in tl.distances.Euclidean().paired([[0.0, 0.0]], [[3.0, 4.0]])]
+    [5.0]
+    """
 
     name, aliases = "euclidean", ("l2", "pythagorean")
 
@@ -215,7 +266,22 @@ def l2_normalize(
 # %% ../nbs/00_distances.ipynb #053797f5
 @keras.saving.register_keras_serializable(package="tripletloss")
 class Cosine(Distance):
-    """One minus the cosine of the angle; rows need not have unit length, and a row of zeros is 1 from everything."""
+    """One minus the cosine of the angle: 0 in the same direction, 1 at a right angle, 2 in the opposite direction.
+
+    Rows need not have length 1; a row of zeros is at distance 1 from every other. Its name: "cosine".
+
+    See Also
+    --------
+    InnerProduct : the same order of keys, where all rows have length 1.
+    Distance : what all distances have in common, and their arguments.
+    tripletloss.layers.L2Embedding : makes rows of length 1.
+
+    Examples
+    --------
+    >>> table = tl.distances.Cosine().pairwise([[1.0, 0.0]], [[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
+    >>> [round(float(x), 3) for x in table[0]]
+    [0.0, 1.0, 2.0]
+    """
 
     name = "cosine"
 
@@ -245,7 +311,20 @@ class Cosine(Distance):
 # %% ../nbs/00_distances.ipynb #b48de96f
 @keras.saving.register_keras_serializable(package="tripletloss")
 class Manhattan(Distance):
-    """Sum of absolute differences."""
+    """The sum of absolute differences.
+
+    The gradient is 0 in each coordinate in which the two are equal. Its names: "manhattan", "l1", "taxicab".
+
+    See Also
+    --------
+    Euclidean : the root of the sum of squared differences.
+    Distance : what all distances have in common, and their arguments.
+
+    Examples
+    --------
+    >>> [float(x) for x in tl.distances.Manhattan().paired([[0.0, 0.0]], [[3.0, -4.0]])]
+    [7.0]
+    """
 
     name, aliases = "manhattan", ("l1", "taxicab")
 
@@ -267,7 +346,20 @@ class Manhattan(Distance):
 # %% ../nbs/00_distances.ipynb #4005718f
 @keras.saving.register_keras_serializable(package="tripletloss")
 class InnerProduct(Distance):
-    """The negative inner product: alike is small, and may be below 0."""
+    """The negative inner product: the smaller, the more alike, and it may be below 0.
+
+    Longer rows are nearer to all that lies in their direction. Its names: "inner_product", "ip".
+
+    See Also
+    --------
+    Cosine : without the length of the rows.
+    Distance : what all distances have in common, and their arguments.
+
+    Examples
+    --------
+    >>> [float(x) for x in tl.distances.InnerProduct().paired([[1.0, 2.0]], [[3.0, 4.0]])]
+    [-11.0]
+    """
 
     name, aliases = "inner_product", ("ip",)
 
@@ -286,7 +378,21 @@ class InnerProduct(Distance):
 # %% ../nbs/00_distances.ipynb #9e02f66c
 @keras.saving.register_keras_serializable(package="tripletloss")
 class SNR(Distance):
-    """Variance of the difference over variance of the query (arXiv 1904.02616); 0 where the query is constant."""
+    """The variance of the difference over that of the query, as noise over signal (arXiv 1904.02616).
+
+    From query to key it is another number than from key to query. It is 0 where the query's coordinates are all equal. Its
+    names: "snr", "signal-to-noise-ratio".
+
+    See Also
+    --------
+    Euclidean : the length of the difference, whatever the variance of the query.
+    Distance : what all distances have in common, and their arguments.
+
+    Examples
+    --------
+    >>> [round(float(x), 3) for x in tl.distances.SNR().paired([[2.0, -2.0]], [[1.0, 1.0]])]
+    [1.0]
+    """
 
     name, aliases = "snr", ("signal-to-noise-ratio",)
 
@@ -336,12 +442,33 @@ BUILT_IN = {
 }
 
 # %% ../nbs/00_distances.ipynb #437a7145
-def get(
-    distance: str | dict | Distance,  # a name, a configuration from serialize, or a distance
-) -> Distance:  # the distance
-    """The distance that is meant.
+def get(distance: str | dict | Distance) -> Distance:
+    """The distance that a name, a configuration or an object means.
 
-    A ValueError says if there is none of that name, with the nearest name that exists, or if it is none of the three.
+    Parameters
+    ----------
+    distance : str, dict or Distance
+        a name, such as "cosine" or "l2"; a configuration from `serialize`; or a distance, which comes back as it is
+
+    Returns
+    -------
+    Distance
+        the distance
+
+    Raises
+    ------
+    ValueError
+        if there is none of that name, with the nearest name that there is; or if it is none of the three
+
+    See Also
+    --------
+    serialize : the name or configuration of a distance.
+    deserialize : the same for configurations, with classes that are not registered with Keras.
+
+    Examples
+    --------
+    >>> tl.distances.get("l2").name
+    'euclidean'
     """
     if isinstance(distance, Distance):
         return distance
@@ -355,20 +482,64 @@ def get(
     raise ValueError(f"distance must be a name, a configuration or a Distance; received {distance!r}.{hint}")
 
 # %% ../nbs/00_distances.ipynb #801d53c1
-def serialize(
-    distance: Distance,  # the distance to store
-) -> str | dict:  # something for JSON
-    """A built-in distance's name; for any other, Keras's configuration of the object."""
+def serialize(distance: Distance) -> str | dict:
+    """A built-in distance's name; for any other, Keras's configuration of the object.
+
+    Parameters
+    ----------
+    distance : Distance
+        what to store
+
+    Returns
+    -------
+    str or dict
+        something for JSON
+
+    See Also
+    --------
+    deserialize : the way back.
+    get : the same, and for a distance itself.
+
+    Examples
+    --------
+    >>> tl.distances.serialize(tl.distances.Euclidean())
+    'euclidean'
+    """
     if type(distance) in BUILT_IN.values():
         return type(distance).name
     return keras.saving.serialize_keras_object(distance)
 
 
-def deserialize(
-    config: str | dict,  # from serialize
-    custom_objects: dict | None = None,  # name -> class, for classes that are not registered with Keras
-) -> Distance:  # the distance
-    """The distance that `serialize` stored."""
+def deserialize(config: str | dict, custom_objects: dict | None = None) -> Distance:
+    """The distance that `serialize` stored.
+
+    Parameters
+    ----------
+    config : str or dict
+        from `serialize`
+    custom_objects : dict, optional
+        classes by name, which are not registered by `keras.saving.register_keras_serializable`
+
+    Returns
+    -------
+    Distance
+        the distance
+
+    Raises
+    ------
+    ValueError
+        if there is no distance of that name, or the configuration is of something else
+
+    See Also
+    --------
+    serialize : the way there.
+    get : the same, and for a distance itself.
+
+    Examples
+    --------
+    >>> tl.distances.deserialize("euclidean").name
+    'euclidean'
+    """
     if isinstance(config, str):
         return get(config)
     loaded = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)

@@ -40,17 +40,22 @@ def torch_replicas() -> ModuleType | None:  # torch.distributed
 def replicas() -> int:
     """How many replicas of the model share the batch.
 
-    On TensorFlow those of the strategy, inside of a replica context; on PyTorch the processes of the group; on JAX always 1, since
-    arrays there are global and a loss sees the whole batch.
+    On TensorFlow those of the strategy, inside of a replica context; on PyTorch the processes of the group; on JAX always 1,
+    since arrays there are global and a loss sees the whole batch.
 
     Returns
     -------
     int
         their number, 1 or more
 
+    See Also
+    --------
+    gather : the rows of all of them.
+    tripletloss.losses.TripletLoss : takes its keys from all with `gather_across_devices=True`.
+
     Examples
     --------
-    >>> replicas()
+    >>> tl.distribution.replicas()
     1
     """
     backend = keras.backend.backend()
@@ -130,12 +135,17 @@ def gather(x: Tensor) -> tuple[Tensor, Tensor | int]:
 
     Returns
     -------
-    tuple
+    tuple of Tensor and int
         the rows (m, ...) of all replicas in the dtype of `x`, and the number of the row where this replica's begin
+
+    See Also
+    --------
+    replicas : how many there are.
+    tripletloss.losses.TripletLoss : gathers with `gather_across_devices=True`.
 
     Examples
     --------
-    >>> rows, offset = gather(keras.ops.ones((2, 3)))
+    >>> rows, offset = tl.distribution.gather(keras.ops.ones((2, 3)))
     >>> tuple(rows.shape), offset
     ((2, 3), 0)
     """
@@ -214,12 +224,16 @@ def block_size() -> int:
     int
         numbers in a block: unless set, 1,048,576 on a CPU and 67,108,864 on a GPU or TPU
 
+    See Also
+    --------
+    set_block_size : sets it.
+
     Examples
     --------
-    >>> set_block_size(500_000)
-    >>> block_size()
+    >>> tl.distribution.set_block_size(500_000)
+    >>> tl.distribution.block_size()
     500000
-    >>> set_block_size(None)
+    >>> tl.distribution.set_block_size(None)
     """
     return _SETTINGS.get("block_size") or (64 * 1024 * 1024 if on_accelerator() else 1024 * 1024)
 
@@ -228,20 +242,30 @@ def set_block_size(numbers: int | None) -> None:
     """Set how many distances are made at once: fewer take less memory, more are faster on a large device.
 
     It applies to what is called eagerly, traced or compiled from then on; a model that is trained already keeps the size
-    that it was compiled with. A ValueError says if `numbers` is neither None nor an integer of at least 1 and below 2^31,
-    since a number of a block is looked up by a 32-bit index.
+    that it was compiled with.
 
     Parameters
     ----------
-    numbers : int, optional
+    numbers : int or None
         how many numbers a block may hold, of 4 bytes each in float32; None: what suits the device
+
+    Raises
+    ------
+    ValueError
+        if `numbers` is neither None nor an integer of at least 1 and below 2^31, since a number of a block is looked up by a
+        32-bit index
+
+    See Also
+    --------
+    block_size : what is set.
+    tripletloss.training.GradientCache : less memory for the model.
 
     Examples
     --------
-    >>> set_block_size(4 * 1024 * 1024)  # 16 MB
-    >>> block_size()
+    >>> tl.distribution.set_block_size(4 * 1024 * 1024)  # 16 MB
+    >>> tl.distribution.block_size()
     4194304
-    >>> set_block_size(None)
+    >>> tl.distribution.set_block_size(None)
     """
     if numbers is not None and check_count("numbers", numbers, 1) >= 2**31:
         raise ValueError(f"numbers must be below 2^31; received {numbers!r}.")

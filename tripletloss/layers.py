@@ -38,20 +38,33 @@ class L2Embedding(keras.layers.Layer):
     """The last layer of an embedding network: rows (last axis) scaled to length 1, as in FaceNet (arXiv 1503.03832).
 
     It maps inputs (..., k) to embeddings (..., d), with d = `units`, or k without. Rows of zeros stay zero.
-    A ValueError says if `units` is neither None nor an integer of at least 1.
 
     Parameters
     ----------
     units : int, optional
         d, the width of a dense layer before the scaling; None: no dense layer
-    use_bias, kernel_initializer, kernel_regularizer
+    use_bias : bool, default True
+        as for `keras.layers.Dense`; unused without `units`
+    kernel_initializer : str, dict or keras.initializers.Initializer, default "glorot_uniform"
+        as for `keras.layers.Dense`; unused without `units`
+    kernel_regularizer : str, dict or keras.regularizers.Regularizer, optional
         as for `keras.layers.Dense`; unused without `units`
     **kwargs
         name, dtype and trainable, as for every Keras layer
 
+    Raises
+    ------
+    ValueError
+        if `units` is neither None nor an integer of at least 1
+
+    See Also
+    --------
+    tripletloss.losses.TripletLoss : the loss that such a network is trained with.
+    tripletloss.distances.Cosine : the distance of directions, for rows of any length.
+
     Examples
     --------
-    >>> rows = L2Embedding()(np.array([[3.0, 4.0], [0.0, 2.0]]))
+    >>> rows = tl.layers.L2Embedding()(np.array([[3.0, 4.0], [0.0, 2.0]]))
     >>> [[round(float(x), 2) for x in row] for row in rows]
     [[0.6, 0.8], [0.0, 1.0]]
     """

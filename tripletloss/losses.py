@@ -35,20 +35,61 @@ def distance_gap(
     return ops.where(ops.isfinite(gap), gap, math.nan)
 
 
-def hinge(
-    positive_distance: Tensor,  # (n,) anchor to positive
-    negative_distance: Tensor,  # (n,) anchor to negative
-    margin: float = 1.0,  # by how much the negative is to be farther away, in units of the distance
-) -> Tensor:  # (n,) losses
-    """max(0, positive - negative + margin), the loss of FaceNet (arXiv 1503.03832)."""
+def hinge(positive_distance: Tensor, negative_distance: Tensor, margin: float = 1.0) -> Tensor:
+    """max(0, positive - negative + margin), the loss of FaceNet (arXiv 1503.03832).
+
+    Parameters
+    ----------
+    positive_distance : Tensor
+        (n,) distances from anchor to positive
+    negative_distance : Tensor
+        (n,) distances from anchor to negative
+    margin : float, default 1.0
+        by how much the negative is to be farther away, in units of the distance
+
+    Returns
+    -------
+    Tensor
+        (n,) losses; NaN where a distance is not finite
+
+    See Also
+    --------
+    softplus : without a margin.
+    triplet_margin_loss : of embeddings.
+
+    Examples
+    --------
+    >>> [float(x) for x in tl.losses.hinge(np.array([1.0, 0.5]), np.array([1.5, 2.0]))]
+    [0.5, 0.0]
+    """
     return ops.relu(distance_gap(positive_distance, negative_distance) + margin)
 
 # %% ../nbs/02_losses.ipynb #c0233ab5
-def softplus(
-    positive_distance: Tensor,  # (n,) anchor to positive
-    negative_distance: Tensor,  # (n,) anchor to negative
-) -> Tensor:  # (n,) losses
-    """log(1 + exp(positive - negative)), the soft margin of arXiv 1703.07737, without overflow."""
+def softplus(positive_distance: Tensor, negative_distance: Tensor) -> Tensor:
+    """log(1 + exp(positive - negative)), the soft margin of arXiv 1703.07737, without overflow.
+
+    Parameters
+    ----------
+    positive_distance : Tensor
+        (n,) distances from anchor to positive
+    negative_distance : Tensor
+        (n,) distances from anchor to negative
+
+    Returns
+    -------
+    Tensor
+        (n,) losses; NaN where a distance is not finite
+
+    See Also
+    --------
+    hinge : with a margin.
+    triplet_margin_loss : of embeddings.
+
+    Examples
+    --------
+    >>> [round(float(x), 3) for x in tl.losses.softplus(np.array([1.0, 1.0]), np.array([1.0, 2.0]))]
+    [0.693, 0.313]
+    """
     return ops.softplus(distance_gap(positive_distance, negative_distance))
 
 # %% ../nbs/02_losses.ipynb #96767d1b
@@ -73,21 +114,23 @@ def triplet_margin_loss(
     margin: float = 1.0,
     swap: bool = False,
 ) -> Tensor:
-    """One loss for each explicit triplet.
-
-    A ValueError names the argument that is not as described, or the shapes if lengths or widths differ.
+    """One loss for each triplet that is given (arXiv 1503.03832).
 
     Parameters
     ----------
-    anchor, positive, negative : (n, d) floats
-        row i of `positive` is of the class of row i of `anchor`, row i of `negative` of another
-    distance : str, dict or Distance
+    anchor : Tensor
+        (n, d) floats
+    positive : Tensor
+        (n, d) floats, row i of the class of anchor i
+    negative : Tensor
+        (n, d) floats, row i of another class
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own
-    soft_margin : bool
+    soft_margin : bool, default False
         softplus instead of the hinge (arXiv 1703.07737)
-    margin : float
-        by how much the negative is to be farther away, in units of the distance
-    swap : bool
+    margin : float, default 1.0
+        by how much the negative is to be farther away, in units of the distance; unused with `soft_margin`
+    swap : bool, default False
         where the positive is closer to the negative than the anchor is, take its distance (Balntas et al. 2016)
 
     Returns
@@ -95,9 +138,21 @@ def triplet_margin_loss(
     Tensor
         (n,) losses
 
+    Raises
+    ------
+    ValueError
+        if the three are no rows of floats, or differ in length or width, there is no such distance, or the margin is no
+        number >= 0
+
+    See Also
+    --------
+    triplet_loss : mines the triplets of a batch.
+    tripletloss.mining.mine_dataset : finds triplets in a whole data set.
+    hinge : of distances.
+
     Examples
     --------
-    >>> [float(x) for x in triplet_margin_loss([[0.0]], [[1.0]], [[1.5]], "euclidean")]
+    >>> [float(x) for x in tl.triplet_margin_loss([[0.0]], [[1.0]], [[1.5]], "euclidean")]
     [0.5]
     """
     distance, margin = get(distance), check_margin(soft_margin, margin)
@@ -202,53 +257,71 @@ def triplet_loss(
 ) -> Tensor:
     """One loss for each query (arXiv 1503.03832, 1703.07737), whose mean over the valid queries is the batch's.
 
-    A ValueError names the argument if labels are not what the relation asks for, embeddings no rows of floats, lengths or
-    widths differ, keys come without labels, there is no such distance, strategy, average or relation, or the margin is no
-    number >= 0.
-
     Parameters
     ----------
-    query_labels : (n,) or (n, 1) integers
-        with another relation, what that asks for
-    query_embeddings : (n, d) floats
-    key_labels, key_embeddings : (m,) integers and (m, d) floats, optional
-        where positives and negatives come from, labels in the form of the queries'; None: the queries
-    distance : str, dict or Distance
+    query_labels : Tensor
+        (n,) or (n, 1) integers; with another relation, what that asks for
+    query_embeddings : Tensor
+        (n, d) floats
+    key_labels : Tensor, optional
+        (m,) or (m, 1) integers, or in the form of the queries' labels; None: the queries are the keys
+    key_embeddings : Tensor, optional
+        (m, d) floats, given together with `key_labels`
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own
     remove_diagonal : bool, optional
-        key i is not query i's positive; None: True where the keys are the queries
-    positive_mining_strategy : str
+        key i is query i itself, and not its positive; None: True where the queries are the keys
+    positive_mining_strategy : str, default "hard"
         "hard" (the farthest), "easy" (the nearest) or "all"
-    negative_mining_strategy : str
+    negative_mining_strategy : str, default "semi-hard"
         "hard" (the nearest), "semi-hard" (the nearest beyond the farthest positive; with "all" positives, beyond each),
         "easy" (the farthest) or "all"
-    soft_margin : bool
-        softplus instead of the hinge
-    margin : float, or a list of them
+    soft_margin : bool, default False
+        softplus instead of the hinge (arXiv 1703.07737)
+    margin : float or list of float, default 1.0
         by how much the negative is to be farther away, in units of the distance; with the relation "levels" one for all
-        levels, or one for each
-    average : str
-        what the mean over the valid queries is: that of their means over their triplets ("anchors"), over all
-        triplets ("triplets"), or over the triplets with a loss above 0 ("active")
-    relation : str or function
-        what makes positives and negatives of labels: "equal" (integers: the same, and all others), "any" (0 and 1 of shape
-        (n, c), several labels a row: one in common, and none), "all" (likewise: the same labels, and all others), "levels"
-        (integers of shape (n, levels), from coarse to fine: the sum of the losses that each level gives), or a function of
-        labels (b, ...) and key labels (m, ...) that returns two tables (b, m) of booleans, positive and negative; a key
-        that is neither is left out
+        levels, or one for each; unused with `soft_margin`
+    average : str, default "anchors"
+        what the mean over the valid queries is: that of their means over their triplets ("anchors"), that over all
+        triplets ("triplets"), or that over the triplets with a loss above 0 ("active")
+    relation : str or function, default "equal"
+        what makes positives and negatives of labels:
+
+        - "equal": integers; the same one, and all others
+        - "any": 0 and 1 of shape (n, c), several labels a row; one in common, and none
+        - "all": likewise; the same labels, and all others
+        - "levels": integers of shape (n, levels), from coarse to fine; the sum of the losses of the levels, each of which
+          has its triplets: the same labels down to it, and all others
+        - a function of labels (b, ...) and key labels (m, ...), which returns two tables (b, m) of booleans, positive and
+          negative; a key that is neither is left out
 
     Returns
     -------
     Tensor
         (n,) losses, 0 where the query has no positive or no negative
 
+    Raises
+    ------
+    ValueError
+        if labels are not what the relation asks for, embeddings no rows of floats, lengths or widths differ, keys come
+        without labels or labels without keys, there is no such distance, strategy, average or relation, or the margin is no
+        number >= 0
+
+    See Also
+    --------
+    triplet_loss_and_valid : the same, and which queries are valid.
+    TripletLoss : the same as a Keras loss, for `keras.Model.compile`.
+    triplet_margin_loss : the loss of triplets that are given.
+    tripletloss.mining.mine_triplets : the triplets themselves.
+
     Examples
     --------
-    >>> losses = triplet_loss([0, 0, 1], [[0.0], [1.0], [1.5]], distance="euclidean")
+    >>> losses = tl.triplet_loss([0, 0, 1], [[0.0], [1.0], [1.5]], distance="euclidean")
     >>> [float(x) for x in losses]
     [0.5, 1.5, 0.0]
-    >>> losses = triplet_loss([[1, 0], [1, 1], [0, 1], [0, 0]], [[0.0], [1.0], [3.0], [4.0]], distance="euclidean", relation="any",
-    ...                       negative_mining_strategy="hard")
+    >>> several = [[1, 0], [1, 1], [0, 1], [0, 0]]  # two labels, of which a row may have none, one or both
+    >>> places = [[0.0], [1.0], [3.0], [4.0]]
+    >>> losses = tl.triplet_loss(several, places, distance="euclidean", negative_mining_strategy="hard", relation="any")
     >>> [float(x) for x in losses]
     [0.0, 0.0, 2.0, 0.0]
     """
@@ -272,28 +345,57 @@ def triplet_loss_and_valid(
     average: str = "anchors",
     relation: str | Callable = "equal",
 ) -> tuple[Tensor, Tensor]:
-    """`triplet_loss`, and which queries are valid: have a positive and a negative.
+    """The losses of `triplet_loss`, and which queries are valid: have a positive and a negative.
 
-    The batch's loss is the sum of the losses over the number of valid queries. A ValueError as for `triplet_loss`.
+    The batch's loss is the sum of the losses over the number of valid queries.
 
     Parameters
     ----------
-    query_labels, query_embeddings, key_labels, key_embeddings
+    query_labels : Tensor
+        (n,) or (n, 1) integers; with another relation, what that asks for
+    query_embeddings : Tensor
+        (n, d) floats
+    key_labels : Tensor, optional
+        (m,) or (m, 1) integers, or in the form of the queries' labels; None: the queries are the keys
+    key_embeddings : Tensor, optional
+        (m, d) floats, given together with `key_labels`
+    distance : str, dict or Distance, default "cosine"
         as for `triplet_loss`
-    distance, remove_diagonal, positive_mining_strategy, negative_mining_strategy, soft_margin, margin, average, relation
-        likewise
+    remove_diagonal : bool, optional
+        as for `triplet_loss`
+    positive_mining_strategy : str, default "hard"
+        as for `triplet_loss`
+    negative_mining_strategy : str, default "semi-hard"
+        as for `triplet_loss`
+    soft_margin : bool, default False
+        as for `triplet_loss`
+    margin : float or list of float, default 1.0
+        as for `triplet_loss`
+    average : str, default "anchors"
+        as for `triplet_loss`
+    relation : str or function, default "equal"
+        as for `triplet_loss`
 
     Returns
     -------
-    Tensor
-        (n,) losses, 0 where the query is not valid
-    Tensor
-        (n,) booleans: the query has a triplet; with the relation "levels", at any level
+    tuple of Tensor
+        (n,) losses, 0 where the query is not valid; and (n,) booleans: the query has a triplet, with the relation "levels" at
+        any level
+
+    Raises
+    ------
+    ValueError
+        as for `triplet_loss`
+
+    See Also
+    --------
+    triplet_loss : the losses alone, and what the arguments mean.
+    TripletLoss : a Keras loss, whose mean is over the valid queries.
 
     Examples
     --------
-    >>> losses, valid = triplet_loss_and_valid([0, 0, 1], [[0.0], [1.0], [1.5]], distance="euclidean")
-    >>> float(ops.sum(losses) / ops.sum(ops.cast(valid, losses.dtype)))
+    >>> losses, valid = tl.losses.triplet_loss_and_valid([0, 0, 1], [[0.0], [1.0], [1.5]], distance="euclidean")
+    >>> float(keras.ops.sum(losses) / keras.ops.sum(keras.ops.cast(valid, losses.dtype)))
     1.0
     """
     distance = get(distance)
@@ -342,21 +444,36 @@ def _cast_probe_labels(labels: Tensor) -> Tensor:
 class MetricLoss(keras.losses.Loss):
     """A Keras loss from a function of integer labels and embeddings, which sees the labels exactly.
 
-    A ValueError names what is wrong with labels or embeddings when the loss is called, or a Keras mask on them.
+    Keras casts labels to the dtype of the loss, in which large ones are no longer told apart; this loss does not.
 
     Parameters
     ----------
     fn : function
-        `fn(labels, embeddings, **fn_kwargs)` returns losses (n,), or a pair: losses (n,), and booleans (n,) that say
-        which of them count in a mean
-    name, reduction, dtype
+        `fn(labels, embeddings, **fn_kwargs)` returns losses (n,), or a pair: losses (n,), and booleans (n,) that say which
+        of them count in a mean
+    name : str, optional
+        as for every Keras loss
+    reduction : str or None, default "sum_over_batch_size"
+        as for every Keras loss
+    dtype : str, optional
         as for every Keras loss
     **fn_kwargs
         further arguments of `fn`
 
+    Raises
+    ------
+    ValueError
+        when the loss is called, if labels are no integers, embeddings no rows of floats, lengths differ, or embeddings come
+        with a Keras mask
+
+    See Also
+    --------
+    TripletLoss : the loss that this package is for.
+    triplet_loss_and_valid : a function that returns such a pair.
+
     Examples
     --------
-    >>> loss = MetricLoss(lambda labels, embeddings: embeddings[:, 0])
+    >>> loss = tl.MetricLoss(lambda labels, embeddings: embeddings[:, 0])
     >>> float(loss([0, 1], [[1.0], [3.0]]))
     2.0
     """
@@ -426,46 +543,65 @@ def batch_loss_and_valid(
 # %% ../nbs/02_losses.ipynb #36d30bc9
 @keras.saving.register_keras_serializable(package="tripletloss")
 class TripletLoss(MetricLoss):
-    """Triplet loss with online mining: integer labels as `y_true`, embeddings (n, d) as `y_pred`.
+    """Triplet loss with online mining, for `keras.Model.compile`: integer labels as `y_true`, embeddings (n, d) as `y_pred`.
 
-    FaceNet's (arXiv 1503.03832), or with hard negatives that of "In Defense of the Triplet Loss" (arXiv 1703.07737).
-    A ValueError names the argument that is not as described, and, when called, what is wrong with labels or embeddings.
-    The arguments are attributes too.
+    FaceNet's (arXiv 1503.03832), or with hard negatives that of "In Defense of the Triplet Loss" (arXiv 1703.07737). The mean
+    is over the valid anchors, those with a positive and a negative in the batch. The arguments are attributes too.
 
     Parameters
     ----------
-    distance : str, dict or Distance
-        a name, a configuration or a `Distance`; see `tripletloss.distances.get`
-    positive_mining_strategy : str
-        "hard" (farthest of the class), "easy" (nearest) or "all"
-    negative_mining_strategy : str
-        "hard" (nearest of other classes), "semi-hard", "easy" (farthest) or "all"
-    soft_margin : bool
+    distance : str, dict or Distance, default "cosine"
+        a name, a configuration or a distance of one's own; see `tripletloss.distances.get`
+    positive_mining_strategy : str, default "hard"
+        "hard" (the farthest of the class), "easy" (the nearest) or "all"
+    negative_mining_strategy : str, default "semi-hard"
+        "hard" (the nearest of other classes), "semi-hard" (the nearest beyond the farthest positive; with "all" positives,
+        beyond each), "easy" (the farthest) or "all"
+    soft_margin : bool, default False
         softplus instead of the hinge (arXiv 1703.07737)
-    margin : float, or a list of them
-        the hinge's margin, in units of the distance; with the relation "levels" one for all levels, or one for each
+    margin : float or list of float, default 1.0
+        by how much the negative is to be farther away, in units of the distance; with the relation "levels" one for all
+        levels, or one for each; unused with `soft_margin`
     name : str, optional
         as for every Keras loss
-    average : str
-        "anchors" (mean over anchors of the mean over their triplets), "triplets" (mean over all triplets) or "active"
-        (mean over the triplets with a loss above 0)
-    relation : str or function
-        what makes positives and negatives of labels: "equal" (integers: the same, and all others), "any" (0 and 1 of shape
-        (n, c), several labels a row: one in common, and none), "all" (likewise: the same labels, and all others), "levels"
-        (integers of shape (n, levels), from coarse to fine: the sum of the losses that each level gives), or a function of
-        labels (b, ...) and key labels (m, ...) that returns two tables (b, m) of booleans, positive and negative; a key
-        that is neither is left out. To be saved, a function is registered by
-        `keras.saving.register_keras_serializable`
-    gather_across_devices : bool
+    average : str, default "anchors"
+        "anchors" (the mean over anchors of the mean over their triplets), "triplets" (the mean over all triplets) or "active"
+        (the mean over the triplets with a loss above 0)
+    relation : str, dict or function, default "equal"
+        what makes positives and negatives of labels:
+
+        - "equal": integers; the same one, and all others
+        - "any": 0 and 1 of shape (n, c), several labels a row; one in common, and none
+        - "all": likewise; the same labels, and all others
+        - "levels": integers of shape (n, levels), from coarse to fine; the sum of the losses of the levels, each of which
+          has its triplets: the same labels down to it, and all others
+        - a function of labels (b, ...) and key labels (m, ...), which returns two tables (b, m) of booleans, positive and
+          negative; a key that is neither is left out. To be saved with a model, it is registered by
+          `keras.saving.register_keras_serializable`
+    gather_across_devices : bool, default False
         take keys from all replicas of the model; on one device it changes nothing
-    reduction : str, optional
+    reduction : str or None, default "sum_over_batch_size"
         as for every Keras loss; means are over valid anchors
     dtype : str, optional
         as for every Keras loss
 
+    Raises
+    ------
+    ValueError
+        if there is no such distance, strategy, average or relation, or the margin is no number >= 0; and, when the loss is
+        called, if labels are not what the relation asks for, embeddings no rows of floats, lengths differ, or embeddings
+        come with a Keras mask
+
+    See Also
+    --------
+    triplet_loss : the same as a function, also for queries and keys that are two sets.
+    tripletloss.metrics.TripletMetrics : what the loss sees in each batch.
+    tripletloss.samplers.PKBatches : batches in which every anchor has a positive.
+    MetricLoss : makes a loss of another function of labels and embeddings.
+
     Examples
     --------
-    >>> loss = TripletLoss("euclidean", margin=0.5)
+    >>> loss = tl.TripletLoss("euclidean", margin=0.5)
     >>> float(loss([0, 0, 1], [[0.0], [1.0], [1.5]]))
     0.5
     """

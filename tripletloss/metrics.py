@@ -184,10 +184,6 @@ def nearest_keys(
 ) -> np.ndarray:
     """The nearest keys of each query, by an exact search in blocks.
 
-    A ValueError says if embeddings are no finite rows of floats, if queries and keys differ in width, if `count` is below 1,
-    if there is no such distance, or if with `remove_diagonal=True` there are more queries than keys; an ImportError, if
-    scikit-learn is missing.
-
     Parameters
     ----------
     embeddings : array
@@ -196,7 +192,7 @@ def nearest_keys(
         how many keys to find, at least 1; fewer are found where there are fewer
     query_embeddings : array, optional
         (n, d) floats to search with; None: each of the embeddings searches among the others
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own
     remove_diagonal : bool, optional
         query i is key i, and left out of its own search; None: where no queries are given. Nothing else tells: embeddings
@@ -207,9 +203,23 @@ def nearest_keys(
     array
         (n, count) row numbers of keys, the nearest first; keys at equal distance come in any order
 
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, queries and keys differ in width, `count` is below 1, there is no such
+        distance, or with `remove_diagonal=True` there are more queries than keys
+    ImportError
+        if scikit-learn is missing: which extra to install
+
+    See Also
+    --------
+    retrieval_metrics : how often they are of the query's class.
+    tripletloss.search.EmbeddingIndex : keeps keys, with ids and labels, and finds them with their distances.
+    tripletloss.plots.plot_neighbours : shows them, where they are images.
+
     Examples
     --------
-    >>> nearest_keys(np.array([[0.0], [2.0], [3.0]]), 1, distance="euclidean").tolist()
+    >>> tl.metrics.nearest_keys(np.array([[0.0], [2.0], [3.0]]), 1, distance="euclidean").tolist()
     [[1], [2], [1]]
     """
     key, distance = as_rows(embeddings), get(distance)
@@ -343,10 +353,7 @@ def retrieval_metrics(
 ) -> dict[str, float | int]:
     """How well a search among embeddings finds the query's class (arXiv 2003.08505): means, from 0 to 1.
 
-    The search is exact, in blocks; keys at equal distance come in any order. A ValueError says if embeddings are no finite
-    rows of floats, labels not what the relation asks for, lengths or widths differ, queries come without labels, a place in
-    `k` is below 1, there is no such distance, relation or average, or with `remove_diagonal=True` query i cannot be key i; an
-    ImportError, if scikit-learn is missing.
+    The search is exact, in blocks; keys at equal distance come in any order.
 
     Parameters
     ----------
@@ -354,40 +361,61 @@ def retrieval_metrics(
         (m, d) floats to search among, the keys
     labels : array
         (m,) or (m, 1) integers, their classes; with another relation, what that asks for
-    k : int or several
+    k : int or several, default (1, 5, 10)
         for recall@k and precision@k: how many of the nearest keys to look at
     query_embeddings : array, optional
         (n, d) floats to search with; None: each of the embeddings searches among the others
     query_labels : array, optional
         (n,) or (n, 1) integers, or as `labels`, given together with `query_embeddings`
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
-    progress : bool
+    progress : bool, default False
         show a bar
-    relation : str or function
+    relation : str or function, default "equal"
         which keys are relevant, and which are left out of the list: those that are positives, and those that are neither
-        positive nor negative; see `tripletloss.mine_triplets`. With "levels", measures are taken at each level, and their
-        names end in "_level_0" (the coarsest), "_level_1" and so on
+        positive nor negative; see `tripletloss.mining.mine_triplets`. With "levels", measures are taken at each level, and
+        their names end in "_level_0" (the coarsest), "_level_1" and so on
     remove_diagonal : bool, optional
         query i is key i, and left out of its own search; None: where no queries are given. Nothing else tells: embeddings
         that are given twice are found as they are
-    average : str
+    average : str, default "query"
         "query": means over queries; "class": over classes, of the means over the queries of each. With another relation,
         queries with the same labels are of one class
-    all_ranks : bool
-        also what needs all keys in the order of their distance, which takes longer: "map", "mrr" and, for each of `k`,
-        "ndcg_at_1" and so on
+    all_ranks : bool, default False
+        also what needs all keys in the order of their distance, which takes longer: "map", "mrr" and "ndcg_at_1" and so on
 
     Returns
     -------
     dict
-        "recall_at_1", "precision_at_1" and so on for each of `k`, "r_precision" and "map_at_r"; and
-        "queries_without_match", how many queries have no key of their class and are left out. Where all are left out, the
-        means are NaN
+        by name, NaN where all queries are left out:
+
+        - "recall_at_1" and so on, for each of `k`: the share of queries with a relevant key among the k nearest
+        - "precision_at_1" and so on: the share of relevant keys among the k nearest
+        - "r_precision": the same among the R nearest, R being how many keys are relevant
+        - "map_at_r": the sum of the precisions at the relevant keys among the R nearest, over R
+        - "queries_without_match": how many queries have no relevant key, and are left out
+        - with `all_ranks`, "map": the mean average precision; "mrr": the mean of one over the rank of the first relevant
+          key; and "ndcg_at_1" and so on, for each of `k`: the discounted gain of the k nearest, as a share of the largest
+
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels not what the relation asks for, lengths or widths differ, queries
+        come without labels, a place in `k` is below 1, there is no such distance, relation or average, or with
+        `remove_diagonal=True` query i cannot be key i
+    ImportError
+        if scikit-learn is missing: which extra to install
+
+    See Also
+    --------
+    RetrievalCallback : the same after each epoch of a training.
+    verification_metrics : how well a threshold tells pairs apart.
+    nearest_keys : the search itself.
 
     Examples
     --------
-    >>> found = retrieval_metrics(np.array([[0.0], [1.0], [2.5], [4.5]]), [0, 0, 1, 1], k=1, distance="euclidean")
+    >>> embeddings, labels = np.array([[0.0], [1.0], [2.5], [4.5]]), [0, 0, 1, 1]
+    >>> found = tl.metrics.retrieval_metrics(embeddings, labels, k=1, distance="euclidean")
     >>> found["recall_at_1"], found["queries_without_match"]
     (0.75, 0)
     """
@@ -666,43 +694,58 @@ def verification_metrics(
     pairs of one class and as many of two are sorted by their exact distances. Of more, all are counted in bins, whose width is
     at most 2**-13 of the distance: rates are those at the threshold that comes with them, and pairs in one bin count as ties.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, lengths or widths differ, queries come
-    without labels, a rate is no number from 0 to 1, there is no such distance, a distance is not finite, `resamples` or `seed`
-    is below 0, or with `remove_diagonal=True` query i cannot be key i.
-
     Parameters
     ----------
     embeddings : array
         (m, d) floats, the keys
     labels : array
         (m,) or (m, 1) integers, their classes
-    false_accept_rates : float or several
+    false_accept_rates : float or several, default (0.001, 0.01, 0.1)
         from 0 to 1: the shares of pairs of two classes that may be accepted
     query_embeddings : array, optional
         (n, d) floats that make a pair with each key; None: each of the embeddings with all others
     query_labels : array, optional
         (n,) or (n, 1) integers, given together with `query_embeddings`
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
     remove_diagonal : bool, optional
         query i is key i, and makes no pair with itself; None: where no queries are given
-    resamples : int
+    resamples : int, default 0
         how often classes are drawn anew for 95 % intervals; 0: none. Take 200 or more. Beyond the pairs that are sorted, the
         intervals are those of as many pairs, drawn at random
-    seed : int
+    seed : int, default 0
         of that drawing
 
     Returns
     -------
     dict
-        "roc_auc"; "equal_error_rate" and "threshold_at_equal_error_rate"; for each rate "true_accept_rate_at_0.001",
-        "threshold_at_0.001" and so on, where the threshold is -infinity if only that accepts so few; "positive_pairs" and
-        "negative_pairs", of one class and of two. With `resamples`, also the ends of the intervals: "roc_auc_low",
-        "roc_auc_high" and so on. Without pairs of both kinds, NaN
+        by name, NaN without pairs of both kinds:
+
+        - "roc_auc": the area under the curve of true accepts over false accepts
+        - "equal_error_rate", at which the share of rejected pairs of one class is that of accepted pairs of two; and
+          "threshold_at_equal_error_rate"
+        - "true_accept_rate_at_0.001" and "threshold_at_0.001", and so on for each rate; the threshold is -infinity if only
+          that accepts so few
+        - "positive_pairs" and "negative_pairs": how many there are of one class and of two
+        - with `resamples`, the ends of the intervals: "roc_auc_low", "roc_auc_high" and so on
+
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, lengths or widths differ, queries come without labels,
+        a rate is no number from 0 to 1, there is no such distance, a distance is not finite, `resamples` or `seed` is below 0,
+        or with `remove_diagonal=True` query i cannot be key i
+
+    See Also
+    --------
+    retrieval_metrics : how well a search finds the query's class.
+    tripletloss.plots.plot_roc : the curve.
+    tripletloss.search.EmbeddingIndex.calibrate : a threshold for a search that may know no answer.
 
     Examples
     --------
-    >>> found = verification_metrics(np.array([[0.0], [1.0], [3.0], [7.0]]), [0, 0, 1, 1], 0.5, distance="euclidean")
+    >>> embeddings, labels = np.array([[0.0], [1.0], [3.0], [7.0]]), [0, 0, 1, 1]
+    >>> found = tl.metrics.verification_metrics(embeddings, labels, 0.5, distance="euclidean")
     >>> found["roc_auc"], found["true_accept_rate_at_0.5"], found["threshold_at_0.5"]
     (0.75, 1.0, 4.0)
     """
@@ -750,38 +793,51 @@ class RetrievalCallback(keras.callbacks.Callback):
     """Adds `retrieval_metrics` of held-out examples to the logs of `keras.Model.fit`: each example searches among the others.
 
     `result` keeps the last measures, with "queries_without_match", which the logs leave out. In the list of callbacks it
-    comes before those that read its numbers, such as `keras.callbacks.EarlyStopping`; these need mode="max". A ValueError
-    says if `x` can be read only once or never ends, if a batch has no labels, if `every` or a place in `k` is below 1, or
-    if there is no such distance; and, after an epoch, what is wrong with embeddings or labels.
+    comes before those that read its numbers, such as `keras.callbacks.EarlyStopping`; these need mode="max".
 
     Parameters
     ----------
-    x : arrays or dataset
+    x : array, structure of arrays, or dataset
         (n, ...) rows, in any structure that the model takes; or a dataset of batches (x, labels) that gives each example
         once and can be read again: a `keras.utils.PyDataset`, one of tf.data, or PyTorch's DataLoader
     y : array, optional
         (n,) or (n, 1) integer labels, or what the relation asks for; None with a dataset
-    k : int or several
+    k : int or several, default (1,)
         for recall@k and precision@k: how many of the nearest keys to look at
-    every : int
+    every : int, default 1
         after how many epochs to look; the logs of the epochs between have no such numbers
-    prefix : str
+    prefix : str, default "val_"
         begins the names in the logs: "val_recall_at_1", "val_precision_at_1", "val_r_precision", "val_map_at_r"
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
     batch_size : int, optional
         as for `keras.Model.predict`
-    relation : str or function
+    relation : str or function, default "equal"
         as for `retrieval_metrics`; best that of the loss
     embedder : keras.Model, optional
         the model that embeds, where it is not the one that is trained but shares its layers
+
+    Raises
+    ------
+    ValueError
+        if `x` can be read only once or never ends, `every` or a place in `k` is below 1, or there is no such distance or
+        relation; and, after an epoch, if a batch has no labels, embeddings are no finite rows of floats, or labels are not
+        what the relation asks for
+    ImportError
+        after an epoch, if scikit-learn is missing: which extra to install
+
+    See Also
+    --------
+    retrieval_metrics : the same for embeddings that are there.
+    TripletMetrics : what the loss sees in its batches.
+    tripletloss.plots.plot_history : draws the logs.
 
     Examples
     --------
     >>> x, y = np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([0, 0, 1, 1])
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> model.compile("sgd", TripletLoss("euclidean"))
-    >>> history = model.fit(x, y, callbacks=[RetrievalCallback(x, y)], verbose=0)
+    >>> model.compile("sgd", tl.TripletLoss("euclidean"))
+    >>> history = model.fit(x, y, callbacks=[tl.metrics.RetrievalCallback(x, y)], verbose=0)
     >>> sorted(history.history)
     ['loss', 'val_map_at_r', 'val_precision_at_1', 'val_r_precision', 'val_recall_at_1']
     """
@@ -857,23 +913,38 @@ def triplet_statistics(
 class TripletMetrics(keras.metrics.Metric):
     """What a `TripletLoss` sees in its batches, for `metrics=[TripletMetrics(loss)]` in `keras.Model.compile`.
 
-    Six numbers, as a dict: "active_share" (of the triplets, those with a loss above 0) and "valid_share" (of the anchors,
-    those with a positive and a negative), "positive_distance" and "negative_distance" (means over triplets), "embedding_norm"
-    (mean length of a row) and "embedding_spread" (from 0, where all rows are one point, to 1). A ValueError says if `loss` is
-    no `TripletLoss`, and, in a batch, if labels are no integers, embeddings no rows of floats, or weights are given.
+    Six numbers, as a dict:
+
+    - "active_share": of the triplets, those with a loss above 0
+    - "valid_share": of the anchors, those with a positive and a negative
+    - "positive_distance" and "negative_distance": means over triplets
+    - "embedding_norm": the mean length of a row
+    - "embedding_spread": from 0, where all rows are one point, to 1
 
     Parameters
     ----------
     loss : TripletLoss
         its strategies, distance, margin and dtype decide which triplets there are and what they cost
-    prefix : str
+    prefix : str, default ""
         begins the names, to tell several outputs apart
-    name : str
+    name : str, default "triplet_metrics"
         as for every Keras metric
+
+    Raises
+    ------
+    ValueError
+        if `loss` is no `TripletLoss`; and, in a batch, if labels are not what the loss's relation asks for, embeddings no rows
+        of floats or with a Keras mask, or weights are given
+
+    See Also
+    --------
+    RetrievalCallback : how well a search finds held-out examples.
+    tripletloss.losses.TripletLoss : the loss.
+    tripletloss.plots.plot_history : draws the logs.
 
     Examples
     --------
-    >>> metric = TripletMetrics(TripletLoss("euclidean"))
+    >>> metric = tl.metrics.TripletMetrics(tl.TripletLoss("euclidean"))
     >>> metric.update_state([0, 0, 1], [[0.0], [1.0], [1.5]])
     >>> round(float(metric.result()["valid_share"]), 2)
     0.67

@@ -103,11 +103,34 @@ def mine_table(
 
 # %% ../nbs/01_mining.ipynb #752adfc4
 class Triplets(NamedTuple):
-    """One mined triplet for each query; where `valid` is False, the two indices mean nothing."""
+    """One mined triplet for each of n queries, which `mine_triplets` returns.
 
-    positive: Tensor  # (n,) int32 indices of keys
-    negative: Tensor  # (n,) int32 indices of keys
-    valid: Tensor  # (n,) booleans: the query has a positive and a negative
+    Where `valid` is False, the two indices mean nothing. With the relation "levels" each field has shape (n, levels).
+
+    Attributes
+    ----------
+    positive : Tensor
+        (n,) int32 indices of keys
+    negative : Tensor
+        (n,) int32 indices of keys
+    valid : Tensor
+        (n,) booleans: the query has a positive and a negative
+
+    See Also
+    --------
+    mine_triplets : chooses them.
+    TripletIndices : triplets of a whole data set, as NumPy's row numbers.
+
+    Examples
+    --------
+    >>> triplets = tl.mine_triplets([0, 0, 1], [[0.0], [1.0], [3.0]], distance="euclidean")
+    >>> [bool(valid) for valid in triplets.valid]
+    [True, True, False]
+    """
+
+    positive: Tensor
+    negative: Tensor
+    valid: Tensor
 
 # %% ../nbs/01_mining.ipynb #c92f0be9
 def mine_small(batch: Batch, distance: Distance, *strategies: str) -> Triplets:
@@ -224,30 +247,33 @@ def mine_triplets(
 ) -> Triplets:
     """Choose a positive and a negative key for each query (arXiv 1503.03832, 1703.07737), without a gradient.
 
-    A ValueError names the argument if labels are not what the relation asks for, embeddings no rows of floats, lengths or
-    widths differ, keys come without labels, or there is no such distance, strategy or relation.
-
     Parameters
     ----------
-    query_labels : (n,) or (n, 1) integers
-        with another relation, what that asks for
-    query_embeddings : (n, d) floats
-    key_labels, key_embeddings : (m,) integers and (m, d) floats, optional
-        where positives and negatives come from, labels in the form of the queries'; None: the queries
-    distance : str, dict or Distance
+    query_labels : Tensor
+        (n,) or (n, 1) integers; with another relation, what that asks for
+    query_embeddings : Tensor
+        (n, d) floats
+    key_labels : Tensor, optional
+        (m,) or (m, 1) integers, or in the form of the queries' labels; None: the queries are the keys
+    key_embeddings : Tensor, optional
+        (m, d) floats, given together with `key_labels`
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own
     remove_diagonal : bool, optional
-        key i is not query i's positive; None: True where the keys are the queries
-    positive_mining_strategy : str
+        key i is query i itself, and not its positive; None: True where the queries are the keys
+    positive_mining_strategy : str, default "hard"
         "hard" (the farthest) or "easy" (the nearest)
-    negative_mining_strategy : str
+    negative_mining_strategy : str, default "semi-hard"
         "hard" (the nearest), "semi-hard" (the nearest beyond the farthest positive) or "easy" (the farthest)
-    relation : str or function
-        what makes positives and negatives of labels: "equal" (integers: the same, and all others), "any" (0 and 1 of shape
-        (n, c), several labels a row: one in common, and none), "all" (likewise: the same labels, and all others), "levels"
-        (integers of shape (n, levels), from coarse to fine: at each level the same down to it, and all others), or a
-        function of labels (b, ...) and key labels (m, ...) that returns two tables (b, m) of booleans, positive and
-        negative; a key that is neither is left out
+    relation : str or function, default "equal"
+        what makes positives and negatives of labels:
+
+        - "equal": integers; the same one, and all others
+        - "any": 0 and 1 of shape (n, c), several labels a row; one in common, and none
+        - "all": likewise; the same labels, and all others
+        - "levels": integers of shape (n, levels), from coarse to fine; at each level the same down to it, and all others
+        - a function of labels (b, ...) and key labels (m, ...), which returns two tables (b, m) of booleans, positive and
+          negative; a key that is neither is left out
 
     Returns
     -------
@@ -255,13 +281,25 @@ def mine_triplets(
         `positive` and `negative`, (n,) indices of keys, and `valid`, (n,) booleans: the query has both; with the relation
         "levels" each is (n, levels)
 
+    Raises
+    ------
+    ValueError
+        if labels are not what the relation asks for, embeddings no rows of floats, lengths or widths differ, keys come
+        without labels or labels without keys, or there is no such distance, strategy or relation
+
+    See Also
+    --------
+    tripletloss.losses.triplet_loss : the loss of these triplets.
+    mine_dataset : triplets with hard negatives out of a whole data set.
+    tripletloss.plots.plot_triplets : a picture of what is chosen.
+
     Examples
     --------
-    >>> triplets = mine_triplets([0, 0, 1], [[0.0], [1.0], [3.0]], distance="euclidean")
-    >>> [int(index) for index in triplets.positive], [int(index) for index in triplets.negative][:2]
-    ([1, 0, 2], [2, 2])
+    >>> triplets = tl.mine_triplets([0, 0, 1], [[0.0], [1.0], [3.0]], distance="euclidean")
+    >>> [int(index) for index in triplets.positive][:2], [int(index) for index in triplets.negative][:2]
+    ([1, 0], [2, 2])
     >>> several = [[1, 0], [1, 1], [0, 1], [0, 0]]  # two labels, of which a row may have none, one or both
-    >>> [bool(valid) for valid in mine_triplets(several, [[0.0], [1.0], [3.0], [4.0]], relation="any").valid]
+    >>> [bool(valid) for valid in tl.mine_triplets(several, [[0.0], [1.0], [3.0], [4.0]], relation="any").valid]
     [True, True, True, False]
     """
     distance = get(distance)
@@ -424,11 +462,33 @@ def choose_negatives(
 
 # %% ../nbs/01_mining.ipynb #2f8c5afb
 class TripletIndices(NamedTuple):
-    """Triplets of a data set by row number: the examples are `x[triplets.anchor]`, and so on."""
+    """Triplets of a data set by row number, which `mine_dataset` returns: the anchors are `x[triplets.anchor]`, and so on.
 
-    anchor: np.ndarray  # (t,) int64, in rising order
-    positive: np.ndarray  # (t,) int64
-    negative: np.ndarray  # (t,) int64; those of one anchor with the nearest first
+    Attributes
+    ----------
+    anchor : array
+        (t,) int64, in rising order
+    positive : array
+        (t,) int64, of the class of the anchor
+    negative : array
+        (t,) int64, of other classes; those of one anchor with the nearest first
+
+    See Also
+    --------
+    mine_dataset : finds them.
+    tripletloss.losses.triplet_margin_loss : the loss of triplets that are given.
+
+    Examples
+    --------
+    >>> x, labels = np.array([[0.0], [1.0], [1.5], [3.0]]), np.array([0, 0, 1, 1])
+    >>> triplets = tl.mining.mine_dataset(x, labels, distance="euclidean")
+    >>> x[triplets.negative].tolist()
+    [[1.5], [1.5], [1.0], [1.0]]
+    """
+
+    anchor: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
 
 
 def mine_anchors(
@@ -515,10 +575,7 @@ def mine_dataset(
 ) -> TripletIndices:
     """Triplets with hard negatives out of a whole data set (arXiv 2407.15831), as row numbers.
 
-    Exact, and in blocks: beyond a few copies of the embeddings, memory does not grow with n. A warning says how many
-    anchors have no triplet, for want of a positive or of a negative within ranks and margins. A ValueError names the
-    argument if embeddings are no finite rows of floats, labels no integers, lengths differ, there is no such distance,
-    strategy or sampling, ranks or margins make no sense, or candidates are no row numbers.
+    Exact, and in blocks: beyond a few copies of the embeddings, memory does not grow with n.
 
     Parameters
     ----------
@@ -526,26 +583,28 @@ def mine_dataset(
         (n, d) floats
     labels : array
         (n,) or (n, 1) integers
-    negatives_per_anchor : int
+    negatives_per_anchor : int, default 1
         k, how many triplets an anchor has, at most `range_max - range_min`
-    range_min, range_max : int
-        negatives are chosen from these ranks: 0 is the nearest negative, `range_max` is the first that is not looked at
+    range_min : int, default 0
+        the first rank from which negatives are chosen; 0 is the nearest negative
+    range_max : int, default 100
+        the first rank that is not looked at
     absolute_margin : float, optional
-        how much farther than the positive a negative must be
+        how much farther than the positive a negative must be; None: not at all
     relative_margin : float, optional
         the same, as a share of the positive's similarity ("cosine", "inner_product") or distance (all others)
-    sampling : str
+    sampling : str, default "top"
         "top" (the nearest of those that are left) or "random" (any of them)
-    positive_mining_strategy : str
+    positive_mining_strategy : str, default "random"
         "hard" (the farthest), "easy" (the nearest) or "random": one positive for each anchor
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
     candidates : array, optional
         (n, c) row numbers among which each row's negatives are sought and ranked, -1 for none, as an index finds them: its own
-        row and those of its class may be among them. None: all rows
+        row and those of its class may be among them; None: all rows
     seed : int, optional
         of what is drawn by lot, not negative; None: another each time
-    progress : bool
+    progress : bool, default False
         show a bar
 
     Returns
@@ -553,9 +612,27 @@ def mine_dataset(
     TripletIndices
         `anchor`, `positive` and `negative`, (t,) row numbers each
 
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, lengths differ, there is no such distance, strategy or
+        sampling, ranks or margins make no sense, or candidates are no row numbers
+
+    Warns
+    -----
+    UserWarning
+        if anchors have no triplet, or fewer than k: how many, and whether for want of a positive or of a negative
+
+    See Also
+    --------
+    mine_triplets : triplets within a batch.
+    tripletloss.losses.triplet_margin_loss : the loss of triplets that are given.
+    tripletloss.metrics.nearest_keys : the nearest rows, whatever their class.
+
     Examples
     --------
-    >>> triplets = mine_dataset(np.array([[0.0], [1.0], [1.5], [3.0]]), [0, 0, 1, 1], distance="euclidean")
+    >>> x, labels = np.array([[0.0], [1.0], [1.5], [3.0]]), np.array([0, 0, 1, 1])
+    >>> triplets = tl.mining.mine_dataset(x, labels, distance="euclidean")
     >>> triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist()
     ([0, 1, 2, 3], [1, 0, 3, 2], [2, 2, 1, 1])
     """

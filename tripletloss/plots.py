@@ -283,16 +283,13 @@ def plot_embeddings(
 ) -> plt.Axes:
     """Embeddings as points of the plane, coloured and named by class; rows wider than 2 by their principal components.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, there are none, or
-    a label has no name.
-
     Parameters
     ----------
     embeddings : array
-        (n, d) floats
+        (n, d) floats, n >= 1
     labels : array
         (n,) or (n, 1) integers
-    class_names : several of str, optional
+    class_names : sequence of str, optional
         a name for each label, at its place; None: the labels themselves
     ax : matplotlib.axes.Axes, optional
         the axes to draw on; None: those of a new figure
@@ -304,9 +301,21 @@ def plot_embeddings(
     matplotlib.axes.Axes
         those that were drawn on
 
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, their lengths differ, there are none, or a label has no
+        name
+
+    See Also
+    --------
+    plot_triplets : the same, with what a loss chooses.
+    plot_distances : how far pairs are apart.
+
     Examples
     --------
-    >>> ax = plot_embeddings(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1], class_names=["cat", "dog"])
+    >>> embeddings = np.array([[0.0], [1.0], [3.0], [4.0]])
+    >>> ax = tl.plots.plot_embeddings(embeddings, [0, 0, 1, 1], class_names=["cat", "dog"])
     >>> " ".join(ax.get_title().split())
     'Recall@1 is 1.000'
     """
@@ -378,16 +387,13 @@ def plot_distances(
 ) -> plt.Axes:
     """Histograms of the distances of same-class and of different-class pairs: of all, or of 500,000 at random.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, there is only one
-    row, there is no such distance, the margin is no number >= 0, the threshold is not finite, or a distance is not.
-
     Parameters
     ----------
     embeddings : array
         (n, d) floats, n >= 2
     labels : array
         (n,) or (n, 1) integers
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
     margin : float, optional
         of the loss, in units of the distance; None: not drawn
@@ -403,9 +409,20 @@ def plot_distances(
     matplotlib.axes.Axes
         those that were drawn on
 
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, their lengths differ, there is only one row, there is
+        no such distance, the margin is no number >= 0, the threshold is not finite, or a distance is not
+
+    See Also
+    --------
+    plot_roc : which share of the pairs each threshold accepts.
+    tripletloss.metrics.verification_metrics : the same as numbers.
+
     Examples
     --------
-    >>> ax = plot_distances(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1], "euclidean")
+    >>> ax = tl.plots.plot_distances(np.array([[0.0], [1.0], [3.0], [4.0]]), [0, 0, 1, 1], "euclidean")
     >>> " ".join(ax.get_title().split())
     'Pairs of one class are 1 apart, others 3'
     """
@@ -460,18 +477,15 @@ def plot_roc(
 ) -> plt.Axes:
     """The ROC curve of a threshold on the distance, with the false accept rate along a logarithmic axis.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, there are no pairs
-    of one class or of two, there is no such distance, a distance is not finite, or the rate is no number from 0 to 1.
-
     Parameters
     ----------
     embeddings : array
         (n, d) floats
     labels : array
         (n,) or (n, 1) integers, at least two classes, one of them with two rows
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
-    false_accept_rate : float
+    false_accept_rate : float, default 0.01
         from 0 to 1, which is marked: the share of pairs of two classes that may be accepted
     ax : matplotlib.axes.Axes, optional
         the axes to draw on; None: those of a new figure
@@ -483,9 +497,20 @@ def plot_roc(
     matplotlib.axes.Axes
         those that were drawn on
 
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, their lengths differ, there are no pairs of one class or
+        of two, there is no such distance, a distance is not finite, or the rate is no number from 0 to 1
+
+    See Also
+    --------
+    tripletloss.metrics.verification_metrics : the same as numbers.
+    plot_distances : the distances themselves.
+
     Examples
     --------
-    >>> ax = plot_roc(np.array([[0.0], [1.0], [3.0], [7.0]]), [0, 0, 1, 1], "euclidean", 0.25)
+    >>> ax = tl.plots.plot_roc(np.array([[0.0], [1.0], [3.0], [7.0]]), [0, 0, 1, 1], "euclidean", 0.25)
     >>> " ".join(ax.get_title().split())
     '50.0% of pairs of one class are accepted where 0.25 of the others are; ROC AUC 0.750'
     """
@@ -605,13 +630,10 @@ def plot_triplets(
 ) -> plt.Axes:
     """Embeddings as by `plot_embeddings`, with arrows from anchors to the positives and negatives that the loss chooses.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, their lengths differ, `loss` is no
-    `TripletLoss` or has another relation than "equal", `anchors` are no row numbers, or a distance is not finite.
-
     Parameters
     ----------
     embeddings : array
-        (n, d) floats
+        (n, d) floats, n >= 1
     labels : array
         (n,) or (n, 1) integers
     loss : TripletLoss, optional
@@ -628,9 +650,20 @@ def plot_triplets(
     matplotlib.axes.Axes
         those that were drawn on
 
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, their lengths differ, `loss` is no `TripletLoss` or has
+        another relation than "equal", `anchors` are no row numbers, or a distance is not finite
+
+    See Also
+    --------
+    plot_embeddings : the points alone.
+    tripletloss.mining.mine_triplets : the triplets as numbers.
+
     Examples
     --------
-    >>> ax = plot_triplets(np.array([[0.0], [1.0], [1.5]]), [0, 0, 1])
+    >>> ax = tl.plots.plot_triplets(np.array([[0.0], [1.0], [1.5]]), [0, 0, 1])
     >>> " ".join(ax.get_title().split())
     'hard/semi-hard: 2 of 2 triplets are active, mean loss 1'
     """
@@ -736,8 +769,6 @@ def plot_history(
 ) -> plt.Axes:
     """The loss, and every logged number that is a share from 0 to 1, over the epochs.
 
-    A ValueError says if there is no loss or no epoch, or if something logged is no list of numbers or is longer than the loss.
-
     Parameters
     ----------
     history : keras.callbacks.History or dict
@@ -752,9 +783,19 @@ def plot_history(
     matplotlib.axes.Axes
         those of the loss; the axes of the shares are their twin
 
+    Raises
+    ------
+    ValueError
+        if there is no loss or no epoch, or something logged is no list of numbers or is longer than the loss
+
+    See Also
+    --------
+    tripletloss.metrics.RetrievalCallback : logs recall@1.
+    tripletloss.metrics.TripletMetrics : logs the share of active triplets.
+
     Examples
     --------
-    >>> ax = plot_history({"loss": [0.5, 0.25], "val_recall_at_1": [0.5, 0.75]})
+    >>> ax = tl.plots.plot_history({"loss": [0.5, 0.25], "val_recall_at_1": [0.5, 0.75]})
     >>> " ".join(ax.get_title().split())
     'loss 0.5 → 0.25, val_recall_at_1 best 0.75 in epoch 2'
     """
@@ -910,10 +951,6 @@ def plot_neighbours(
 ) -> plt.Axes:
     """Queries, and below each the images that a search finds for it, framed by hit or miss.
 
-    A ValueError says if images have another shape or dtype, embeddings are no finite rows of floats, labels no integers,
-    lengths or widths differ, only some of the three arguments of the keys are given, `queries` are no row numbers,
-    `neighbours` is below 1, a label has no name, there is no such distance, or there is only one image.
-
     Parameters
     ----------
     images : array
@@ -924,7 +961,7 @@ def plot_neighbours(
         (n, d) floats
     queries : array, optional
         (k,) row numbers; None: up to 8 that have a match, up to a third of them with a wrong nearest neighbour
-    neighbours : int
+    neighbours : int, default 5
         how many to show of each query
     key_images : array, optional
         (m, ...) images to search among; None: the others of the images
@@ -932,9 +969,9 @@ def plot_neighbours(
         (m,) or (m, 1) integers, given together with the images
     key_embeddings : array, optional
         (m, d) floats, given together with the images
-    class_names : several of str, optional
+    class_names : sequence of str, optional
         a name for each label, at its place; None: the labels themselves
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
     ax : matplotlib.axes.Axes, optional
         the axes to draw on; None: those of a new figure
@@ -946,9 +983,22 @@ def plot_neighbours(
     matplotlib.axes.Axes
         those that were drawn on
 
+    Raises
+    ------
+    ValueError
+        if images have another shape or dtype, embeddings are no finite rows of floats, labels no integers, lengths or widths
+        differ, only some of the three arguments of the keys are given, `queries` are no row numbers, `neighbours` is below 1, a
+        label has no name, there is no such distance, or there is only one image
+
+    See Also
+    --------
+    tripletloss.metrics.nearest_keys : the search as row numbers.
+    tripletloss.metrics.retrieval_metrics : how good it is, of all queries.
+
     Examples
     --------
-    >>> ax = plot_neighbours(np.zeros((4, 8, 8)), [0, 0, 1, 1], np.array([[0.0], [1.0], [5.0], [6.0]]), distance="euclidean")
+    >>> images, embeddings = np.zeros((4, 8, 8)), np.array([[0.0], [1.0], [5.0], [6.0]])
+    >>> ax = tl.plots.plot_neighbours(images, [0, 0, 1, 1], embeddings, distance="euclidean")
     >>> " ".join(ax.get_title().split())
     '4 of 4 queries find their own class first'
     """

@@ -223,12 +223,9 @@ def class_members(
 class PKSampler:
     """The batches of each epoch as lists of row numbers: P classes with K examples each (arXiv 1703.07737).
 
-    A loop over it gives an epoch's batches, and another loop those of the next: what PyTorch's DataLoader asks of a batch sampler
-    and tf.data of a generator. By number, as Grain asks, a batch is one of the epoch that was begun last, at first of epoch 0.
-    Of several processes, each gets batches of its own and equally many, if all are given the same labels and seed.
-
-    A ValueError names the argument that is not as described; it also says if there are fewer than P classes, or several
-    processes without a seed. A warning names classes of fewer than K.
+    A loop over it gives an epoch's batches, and another loop those of the next: what PyTorch's DataLoader asks of a batch
+    sampler and tf.data of a generator. By number, as Grain asks, a batch is one of the epoch that was begun last, at first of
+    epoch 0. Of several processes, each gets batches of its own and equally many, if all are given the same labels and seed.
 
     Parameters
     ----------
@@ -239,17 +236,40 @@ class PKSampler:
     examples_per_class : int
         K, at least 2; a class with fewer examples repeats some within a batch
     seed : int, optional
-        not negative; None draws one, which is kept as an attribute. The same epochs come of the same seed
-    rank, world_size : int
-        the number of this process, from 0, and how many there are
+        not negative; the same epochs come of the same seed; None: one is drawn, and kept as an attribute
+    rank : int, default 0
+        the number of this process
+    world_size : int, default 1
+        how many processes there are
     batches_per_epoch : int, optional
         for each process; None: n // (P*K*world_size), or 1 if that is 0
-    relation, class_neighbours, p_random
-        as for `PKBatches`. To set the attribute `class_neighbours` draws this epoch's batches anew
+    relation : str, default "equal"
+        as for `PKBatches`
+    class_neighbours : array, optional
+        (C, c) labels, as for `PKBatches`; to set the attribute draws this epoch's batches anew
+    p_random : float, default 0.5
+        as for `PKBatches`
+
+    Raises
+    ------
+    ValueError
+        if labels are not what the relation asks for, there are fewer than P classes, P or K is below 2, several processes have
+        no seed, `rank` is not below `world_size`, a neighbour is no class, the same one twice or the class itself, or
+        `p_random` is no number from 0 to 1
+
+    Warns
+    -----
+    UserWarning
+        if classes have fewer than K examples: which
+
+    See Also
+    --------
+    PKBatches : the batches themselves, for `keras.Model.fit`.
+    nearest_classes : finds neighbours.
 
     Examples
     --------
-    >>> sampler = PKSampler([0, 0, 0, 1, 1, 2, 2, 2], 2, 2, seed=0)
+    >>> sampler = tl.samplers.PKSampler([0, 0, 0, 1, 1, 1, 2, 2], 2, 2, seed=0)
     >>> first, second = list(sampler), list(sampler)
     >>> len(sampler), [len(rows) for rows in first], first == second
     (2, [4, 4], False)
@@ -332,8 +352,6 @@ class PKBatches(keras.utils.PyDataset):
     """Batches of P classes with K examples each (arXiv 1703.07737), for `keras.Model.fit`.
 
     A batch is a pair: x with P*K rows, the examples of a class next to each other, and labels (P*K,).
-    A ValueError names the argument that is not as described; it also says if `y` has fewer than P classes, if `x` and
-    `y` differ in length, or if labels do not fit into the backend's integers. A warning names classes of fewer than K.
 
     Parameters
     ----------
@@ -341,31 +359,50 @@ class PKBatches(keras.utils.PyDataset):
         (n, ...) rows; or a function that maps row numbers (P*K,) to a batch, for data that does not fit in memory
     y : array
         (n,) or (n, 1) integer labels, or what the relation asks for; batches hold them in their own dtype
-    classes_per_batch : int
+    classes_per_batch : int, default 8
         P, at least 2
-    examples_per_class : int
-        K, at least 2
+    examples_per_class : int, default 4
+        K, at least 2; a class with fewer examples repeats some within a batch
     batches_per_epoch : int, optional
         None: n // (P*K), or 1 if that is 0
     augment : function, optional
         `augment(x_batch, generator)` returns the batch changed; the same numbers, whatever the number of workers
-    relation : str
+    relation : str, default "equal"
         what a class is: the rows of one label ("equal"; "any", where a row may have several labels and come more than once
         in a batch), of one set of labels ("all") or of one path ("levels"). A function makes no classes to draw from
     seed : int, optional
-        not negative; None draws one, which is kept as an attribute
+        not negative; the same batches come of the same seed; None: one is drawn, and kept as an attribute
     class_neighbours : array, optional
         (C, c) labels of the classes near each of the C classes, these in the order of `np.unique(y)`, as `nearest_classes`
-        finds them: a batch is a class and some of its neighbours. To set the attribute draws this epoch's batches anew. Of
-        another relation, the number of the label ("any"), or the place in `np.unique(y, axis=0)`
-    p_random : float
+        finds them: a batch is a class and some of its neighbours (doi 10.1109/ICCVW.2017.226). To set the attribute draws
+        this epoch's batches anew. Of another relation, the number of the label ("any"), or the place in
+        `np.unique(y, axis=0)`
+    p_random : float, default 0.5
         with `class_neighbours`, which share of the other P - 1 classes is drawn from all classes even so
     **kwargs
         workers, use_multiprocessing and max_queue_size, as for `keras.utils.PyDataset`
 
+    Raises
+    ------
+    ValueError
+        if labels are not what the relation asks for or do not fit into the backend's integers, `x` and `y` differ in length,
+        there are fewer than P classes, P or K is below 2, a neighbour is no class, the same one twice or the class itself, or
+        `p_random` is no number from 0 to 1; and, when a batch is made, if `x` or `augment` returns another number of rows
+
+    Warns
+    -----
+    UserWarning
+        if classes have fewer than K examples: which
+
+    See Also
+    --------
+    PKSampler : the row numbers alone, for another loader.
+    RenewNeighbours : keeps `class_neighbours` up to date.
+    tripletloss.losses.TripletLoss : the loss of such batches.
+
     Examples
     --------
-    >>> batches = PKBatches(np.arange(12.0), np.arange(12) % 3, classes_per_batch=2, examples_per_class=3, seed=0)
+    >>> batches = tl.samplers.PKBatches(np.arange(12.0), np.arange(12) % 3, classes_per_batch=2, examples_per_class=3, seed=0)
     >>> x, labels = batches[0]
     >>> len(batches), x.shape, sorted(np.bincount(labels).tolist())
     (2, (6,), [0, 3, 3])
@@ -442,9 +479,6 @@ def class_means(
 def nearest_classes(embeddings: Tensor, labels: Tensor, count: int, distance: str | dict | Distance = "cosine") -> np.ndarray:
     """The classes that are most easily confused with each class: those with the nearest means.
 
-    A ValueError says if embeddings are no finite rows of floats, labels no integers, lengths differ, `count` is not from 1 to
-    the number of other classes, or there is no such distance.
-
     Parameters
     ----------
     embeddings : array
@@ -453,17 +487,29 @@ def nearest_classes(embeddings: Tensor, labels: Tensor, count: int, distance: st
         (n,) or (n, 1) integers
     count : int
         how many to find for each class
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
 
     Returns
     -------
     array
-        (C, count) labels, the nearest first, a row for each class in the order of `np.unique(labels)`
+        (C, count) labels, the nearest first, a row for each of the C classes in the order of `np.unique(labels)`
+
+    Raises
+    ------
+    ValueError
+        if embeddings are no finite rows of floats, labels no integers, lengths differ, `count` is not from 1 to the number of
+        other classes, or there is no such distance
+
+    See Also
+    --------
+    PKBatches : takes them as neighbours.
+    RenewNeighbours : finds them anew during a training.
 
     Examples
     --------
-    >>> nearest_classes(np.array([[0.0], [2.0], [2.5], [9.0]]), [7, 7, 8, 9], 1, distance="euclidean").tolist()
+    >>> embeddings, labels = np.array([[0.0], [2.0], [2.5], [9.0]]), [7, 7, 8, 9]
+    >>> tl.samplers.nearest_classes(embeddings, labels, 1, distance="euclidean").tolist()
     [[8], [7], [8]]
     """
     rows, labels, distance = as_rows(embeddings), check_labels(ops.convert_to_numpy(labels), "labels"), get(distance)
@@ -482,35 +528,47 @@ def nearest_classes(embeddings: Tensor, labels: Tensor, count: int, distance: st
 class RenewNeighbours(keras.callbacks.Callback):
     """Gives `PKBatches` the nearest classes of the model as neighbours, every few epochs of `keras.Model.fit`.
 
-    Batches are at random until it does so for the first time, unless the dataset has neighbours from the start. A ValueError
-    says if `batches` are no `PKBatches` or have another relation than "equal", `x` comes without `y`, lengths differ, `every`
-    or `batch_size` is below 1, or there is no such distance; and, after an epoch, if `count` exceeds the number of other
-    classes or `y` lacks a class.
+    Batches are at random until it does so for the first time, unless the dataset has neighbours from the start.
 
     Parameters
     ----------
     batches : PKBatches
         the dataset that the model is fitted on
-    every : int
+    every : int, default 1
         after how many epochs to look
     count : int, optional
         how many neighbours a class gets; None: P - 1
-    x, y : array, structure of arrays, or function; and array, optional
-        (n, ...) rows and (n,) labels for the means, some of each class, as for `PKBatches`; None: all of the dataset's, not augmented
-    distance : str, dict or Distance
+    x : array, structure of arrays, or function, optional
+        (n, ...) rows for the means, some of each class, as for `PKBatches`; None: all of the dataset's, not augmented
+    y : array, optional
+        (n,) labels, given together with `x`
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss
-    batch_size : int
+    batch_size : int, default 256
         how many rows to embed at once
     embedder : keras.Model, optional
         the model that embeds, where it is not the one that is trained but shares its layers
 
+    Raises
+    ------
+    ValueError
+        if `batches` are no `PKBatches` or have another relation than "equal", `x` comes without `y`, lengths differ, `every` or
+        `batch_size` is below 1, or there is no such distance; and, after an epoch, if `count` exceeds the number of other
+        classes or `y` lacks a class
+
+    See Also
+    --------
+    nearest_classes : what it calls.
+    PKBatches : the dataset whose neighbours it sets.
+
     Examples
     --------
     >>> x, y = np.array([[0.0], [0.1], [1.0], [1.1], [5.0], [5.1]], "float32"), np.array([0, 0, 1, 1, 2, 2])
-    >>> batches = PKBatches(x, y, 2, 2, p_random=0, seed=0)
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Identity()])
+    >>> batches = tl.samplers.PKBatches(x, y, 2, 2, p_random=0, seed=0)
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
     >>> model.compile("sgd", lambda y_true, y_pred: 0 * y_pred[:, 0])
-    >>> history = model.fit(batches, callbacks=[RenewNeighbours(batches, distance="euclidean")], verbose=0)
+    >>> renew = tl.samplers.RenewNeighbours(batches, distance="euclidean")
+    >>> history = model.fit(batches, callbacks=[renew], verbose=0)
     >>> batches.class_neighbours.tolist()
     [[1], [0], [1]]
     """

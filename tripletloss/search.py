@@ -292,19 +292,39 @@ RATES = ("precision", "false_accept_rate")
 
 
 class Calibration(NamedTuple):
-    """A threshold, and the rates that it reaches on the queries it was made with; NaN where there was nothing to count.
+    """A threshold, and the rates that it reaches on the queries it was made with, which `EmbeddingIndex.calibrate` returns.
+
+    A rate is NaN where there was nothing to count.
+
+    Attributes
+    ----------
+    threshold : float
+        the largest distance at which a query is accepted
+    precision : float
+        of the accepted queries, the share with the right label
+    recall : float
+        of the queries whose label the index has, the share accepted with the right one
+    false_accept_rate : float
+        of the queries whose label it lacks, the share accepted
+
+    See Also
+    --------
+    EmbeddingIndex.calibrate : finds it.
+    tripletloss.metrics.verification_metrics : thresholds on pairs instead of queries.
 
     Examples
     --------
-    >>> found = calibrate_threshold([0.1, 0.2, 0.4], [True, False, True], [True, False, True], 0.5, "precision")
-    >>> found.threshold, found.recall, found.false_accept_rate
-    (0.4, 1.0, 1.0)
+    >>> index = tl.search.EmbeddingIndex("euclidean")
+    >>> ids = index.add(np.array([[0.0], [4.0]]), labels=["a", "b"])
+    >>> found = index.calibrate(np.array([[0.25], [4.5], [9.0]]), ["a", "b", "c"], target=1.0)
+    >>> found.threshold, found.precision, found.recall, found.false_accept_rate
+    (2.75, 1.0, 1.0, 0.0)
     """
 
-    threshold: float  # the largest distance at which a query is accepted
-    precision: float  # of the accepted queries, the share with the right label
-    recall: float  # of the queries whose label the index has, the share accepted with the right one
-    false_accept_rate: float  # of the queries whose label it lacks, the share accepted
+    threshold: float
+    precision: float
+    recall: float
+    false_accept_rate: float
 
 
 def calibrate_threshold(
@@ -357,62 +377,107 @@ def check_inputs(
 
 # %% ../nbs/10_search.ipynb #5ea2c061
 class SearchResult(NamedTuple):
-    """The nearest keys of n queries, the nearest first, in min(k, number of keys) columns.
+    """The nearest keys of n queries, the nearest first, which `EmbeddingIndex.search` returns.
+
+    There are min(k, number of keys) columns. Keys at equal distance come in order of adding.
+
+    Attributes
+    ----------
+    ids : array
+        (n, k) int64, or strings
+    distances : array
+        (n, k) float32, rising along a row
+    labels : array or None
+        (n, k) int64, or strings; None where the index has none
+
+    See Also
+    --------
+    EmbeddingIndex.search : finds them.
+    Matches : the label of the nearest key, or that there is none near enough.
 
     Examples
     --------
-    >>> index = EmbeddingIndex("euclidean")
+    >>> index = tl.search.EmbeddingIndex("euclidean")
     >>> ids = index.add(np.array([[0.0], [1.0], [4.0]]), labels=["a", "a", "b"])
     >>> index.search(np.array([[3.0]]), k=2).labels.tolist()
     [['b', 'a']]
     """
 
-    ids: np.ndarray  # (n, k) int64, or strings
-    distances: np.ndarray  # (n, k) float32, rising
-    labels: np.ndarray | None  # (n, k) int64, or strings; None where the index has none
+    ids: np.ndarray
+    distances: np.ndarray
+    labels: np.ndarray | None
 
 
 class Matches(NamedTuple):
-    """Which label each of n queries has, or that it is unknown.
+    """Which label each of n queries has, or that it is unknown, which `EmbeddingIndex.match` returns.
+
+    Attributes
+    ----------
+    labels : array
+        (n,) the label of the nearest key, None where that is farther than the threshold
+    known : array
+        (n,) booleans: whether it is not
+    ids : array
+        (n,) int64, or strings: of the nearest key, near enough or not
+    distances : array
+        (n,) float32, to that key
+
+    See Also
+    --------
+    EmbeddingIndex.match : finds them.
+    SearchResult : several keys for each query.
 
     Examples
     --------
-    >>> index = EmbeddingIndex("euclidean")
+    >>> index = tl.search.EmbeddingIndex("euclidean")
     >>> ids = index.add(np.array([[0.0], [4.0]]), labels=["a", "b"])
     >>> index.match(np.array([[3.0], [9.0]]), threshold=2).labels.tolist()
     ['b', None]
     """
 
-    labels: np.ndarray  # (n,) the label of the nearest key, None where that is farther than the threshold
-    known: np.ndarray  # (n,) booleans: whether it is not
-    ids: np.ndarray  # (n,) of the nearest key, near enough or not
-    distances: np.ndarray  # (n,) float32, to that key
+    labels: np.ndarray
+    known: np.ndarray
+    ids: np.ndarray
+    distances: np.ndarray
 
 # %% ../nbs/10_search.ipynb #5ea2c062
 class EmbeddingIndex:
     """Embeddings with ids and labels, to search among, and to match with or to call unknown.
 
-    A ValueError says if there is no such distance or backend, or the backend lacks the distance; an ImportError, which extra to
-    install: `"tripletloss[metrics]"` for an exact search, `"tripletloss[usearch]"` or `"tripletloss[faiss]"` for the others.
-
     `threshold` is what `calibrate` found, or None. It may be set. `len(index)` is the number of keys.
 
     Parameters
     ----------
-    distance : str, dict or Distance
+    distance : str, dict or Distance, default "cosine"
         a name, a configuration or a distance of one's own; best that of the loss. Distances come out in its unit
-    backend : str
+    backend : str, default "exact"
         "exact" looks at every key; "usearch" and "faiss" walk a graph of neighbours (arXiv 1603.09320): faster for many
         keys, but they may miss some. "usearch" has no manhattan distance, and neither takes a distance of one's own
 
+    Raises
+    ------
+    ValueError
+        if there is no such distance or backend, or the backend lacks the distance
+    ImportError
+        if a package is missing, at once or in the first search: which extra to install, `"tripletloss[metrics]"` for "exact",
+        `"tripletloss[usearch]"` or `"tripletloss[faiss]"` for the others
+
+    See Also
+    --------
+    SearchResult : what `search` returns.
+    Matches : what `match` returns.
+    Calibration : what `calibrate` returns.
+    tripletloss.metrics.nearest_keys : a search without an index.
+
     Examples
     --------
-    >>> index = EmbeddingIndex("euclidean")
+    >>> index = tl.search.EmbeddingIndex("euclidean")
     >>> index.add(np.array([[0.0], [1.0], [4.0]]), labels=["Ana", "Ana", "Ben"]).tolist()
     [0, 1, 2]
     >>> index.search(np.array([[0.75]]), k=2).distances.tolist()
     [[0.25, 0.75]]
-    >>> found = index.calibrate(np.array([[1.5], [5.0], [9.0]]), ["Ana", "Ben", "Eve"], target=0, rate="false_accept_rate")
+    >>> queries, names = np.array([[1.5], [5.0], [9.0]]), ["Ana", "Ben", "Eve"]
+    >>> found = index.calibrate(queries, names, target=0, rate="false_accept_rate")
     >>> index.match(np.array([[0.2], [30.0]])).labels.tolist()
     ['Ana', None]
     """
@@ -431,16 +496,26 @@ class EmbeddingIndex:
     ) -> "EmbeddingIndex":
         """An index that takes what `model` takes, and keeps and searches what `model.predict` makes of it.
 
-        A ValueError says if `model` is no Keras model, or known not to return embeddings (n, d).
-
         Parameters
         ----------
         model : keras.Model
             maps inputs (n, ...), in any structure, to embeddings (n, d)
-        distance, backend
+        distance : str, dict or Distance, default "cosine"
+            as for the class
+        backend : str, default "exact"
             as for the class
         batch_size : int, optional
             as for `keras.Model.predict`
+
+        Returns
+        -------
+        EmbeddingIndex
+            without keys
+
+        Raises
+        ------
+        ValueError
+            if `model` is no Keras model, or known not to return embeddings (n, d), or as for the class
         """
         index = cls(distance, backend)
         index.model, index.batch_size = check_embedder(model), batch_size
@@ -471,9 +546,6 @@ class EmbeddingIndex:
     def add(self, embeddings: Tensor, labels: Tensor | list | None = None, ids: Tensor | list | None = None) -> np.ndarray:
         """Add keys, and return their ids (n,).
 
-        A ValueError says if embeddings are no finite rows of floats or of another width than those before, if an id is given
-        twice, if ids or labels are neither all integers nor all strings, or if only some keys have labels. Then nothing is added.
-
         Parameters
         ----------
         embeddings : array
@@ -482,6 +554,17 @@ class EmbeddingIndex:
             (n,) or (n, 1) integers or strings, for `match` and `calibrate`; of all keys or of none
         ids : array or list, optional
             (n,) integers or strings, each once; None: 0, 1, 2 and so on, how many keys were added before
+
+        Returns
+        -------
+        array
+            (n,) ids, int64 or strings
+
+        Raises
+        ------
+        ValueError
+            if embeddings are no finite rows of floats or of another width than those before, an id is given twice, ids or labels
+            are neither all integers nor all strings, or only some keys have labels. Then nothing is added
         """
         rows = self._embed(embeddings, "embeddings")
         piece = self._keys.add(prepared_rows(rows, self.distance), ids, labels)
@@ -492,7 +575,18 @@ class EmbeddingIndex:
         return piece.ids
 
     def remove(self, ids: Tensor | list) -> None:
-        """Remove the keys with these ids (n,); a ValueError if one of them is not in the index, and nothing is removed."""
+        """Remove keys by their ids.
+
+        Parameters
+        ----------
+        ids : array or list
+            (n,) integers or strings
+
+        Raises
+        ------
+        ValueError
+            if one of them is not in the index. Then nothing is removed
+        """
         serials = self._keys.remove(ids)
         if self._graph is not None and len(serials):
             self._graph.remove(serials)
@@ -512,14 +606,22 @@ class EmbeddingIndex:
     def search(self, queries: Tensor, k: int) -> SearchResult:
         """The k nearest keys of each query, the nearest first; as many as there are where there are fewer.
 
-        A ValueError says if queries are no finite rows of floats or have another width than the keys, or if `k` is below 1.
-
         Parameters
         ----------
         queries : array
             (n, d) floats; or what the model takes
         k : int
             how many keys to find, at least 1
+
+        Returns
+        -------
+        SearchResult
+            `ids`, `distances` and `labels`, (n, k) each
+
+        Raises
+        ------
+        ValueError
+            if queries are no finite rows of floats or have another width than the keys, or `k` is below 1
         """
         query, keys = self._embed(queries, "queries"), self._keys.table()
         found = self._nearest(query, keys, min(check_count("k", k, 1), len(self)))
@@ -537,14 +639,22 @@ class EmbeddingIndex:
     def match(self, queries: Tensor, threshold: float | None = None) -> Matches:
         """The label of each query's nearest key, or None where that is farther than the threshold.
 
-        A ValueError says if the index has no labels, if there is no threshold, and what `search` refuses.
-
         Parameters
         ----------
         queries : array
             (n, d) floats; or what the model takes
         threshold : float, optional
             the largest distance that is accepted, in the distance's unit; `math.inf` accepts all; None: that of `calibrate`
+
+        Returns
+        -------
+        Matches
+            `labels`, `known`, `ids` and `distances`, (n,) each
+
+        Raises
+        ------
+        ValueError
+            if the index has no labels, there is no threshold, or as for `search`
         """
         self._check_labelled("match")
         threshold = self.threshold if threshold is None else threshold
@@ -567,9 +677,9 @@ class EmbeddingIndex:
             (n, d) floats, the queries; or what the model takes
         labels : array or list
             (n,) or (n, 1) integers or strings; those that no key has are strangers
-        target : float
+        target : float, default 0.99
             from 0 to 1: a precision to be reached at least, or a false accept rate at most
-        rate : str
+        rate : str, default "precision"
             "precision", the share of right labels among those given; or "false_accept_rate", the share of strangers that
             are given a label
 
@@ -577,6 +687,12 @@ class EmbeddingIndex:
         -------
         Calibration
             the threshold, with the precision, recall and false accept rate that it reaches on these queries
+
+        Raises
+        ------
+        ValueError
+            if the index has no labels, labels are not of its kind, no threshold meets the target, a false accept rate is asked for
+            and every query's label is in the index, or as for `search`
         """
         self._check_labelled("calibrate")
         ids, distances, nearest = (column[:, 0] for column in self.search(embeddings, 1))
@@ -589,7 +705,13 @@ class EmbeddingIndex:
         return found
 
     def save(self, folder: str | Path) -> None:
-        """Write keys, ids, labels, threshold and graph into a folder, which is made if it is not there; not the model."""
+        """Write keys, ids, labels, threshold and graph into a folder; not the model.
+
+        Parameters
+        ----------
+        folder : str or Path
+            is made if it is not there
+        """
         folder, keys = Path(folder), self._keys.table()
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "keys.npz", serials=keys.serials, rows=keys.rows)
@@ -605,14 +727,28 @@ class EmbeddingIndex:
 
     @classmethod
     def load(cls, folder: str | Path, model: keras.Model | None = None, batch_size: int | None = None) -> "EmbeddingIndex":
-        """The index that `save` wrote; a ValueError if there is none, an ImportError if its backend is not installed.
+        """The index that `save` wrote.
 
         Parameters
         ----------
         folder : str or Path
             what `save` was given
-        model, batch_size
+        model : keras.Model, optional
             as for `from_model`, where the index was made by it; Keras saves and loads a model by itself
+        batch_size : int, optional
+            as for `from_model`
+
+        Returns
+        -------
+        EmbeddingIndex
+            with the keys and the threshold
+
+        Raises
+        ------
+        ValueError
+            if there is none, or one of another version
+        ImportError
+            if its backend is not installed
         """
         folder = Path(folder)
         if not (folder / "index.json").is_file():

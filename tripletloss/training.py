@@ -121,16 +121,11 @@ class GradientCache(keras.Model):
     """Trains an embedding model with batches that do not fit into memory: they go through it in pieces (arXiv 2101.06983).
 
     The loss sees the embeddings of the whole batch, and the gradient is that of the whole batch; any loss will do. It takes
-    one forward pass more. `compile`, `fit`, `evaluate`, `predict`, callbacks and saving are those of `keras.Model`, and the
-    wrapped model, whose weights these are, can be used by itself.
+    one forward pass more. To compile, fit, evaluate, predict and save, callbacks included, is as with every `keras.Model`,
+    and the wrapped model, whose weights these are, can be used by itself.
 
     Random layers repeat their draw in the second pass. `keras.layers.BatchNormalization` normalises each piece by its own
     statistics, and moves its averages once for each piece.
-
-    A ValueError says if `model` is no `keras.Model` or `micro_batch_size` no integer of at least 1; in `fit`, if the first
-    batch has fewer rows than `micro_batch_size`, where `x` is arrays or a `keras.utils.PyDataset` (a batch of another kind, or
-    a last one, that is smaller is one piece); and, when the model is called, if its layers add losses of their outputs or
-    change variables that are not the model's.
 
     Parameters
     ----------
@@ -142,11 +137,24 @@ class GradientCache(keras.Model):
     name : str, optional
         as for every Keras model
 
+    Raises
+    ------
+    ValueError
+        if `model` is no `keras.Model` or `micro_batch_size` no integer of at least 1; when fitted, if the first batch has fewer
+        rows than `micro_batch_size`, where `x` is arrays or a `keras.utils.PyDataset` (a batch of another kind, or a last one,
+        that is smaller is one piece); and, when the model is called, if its layers add losses of their outputs or change
+        variables that are not the model's
+
+    See Also
+    --------
+    CrossBatchMemory : more negatives without a larger batch.
+    tripletloss.distribution.gather : the rows of several devices.
+    tripletloss.distribution.set_block_size : less memory for the loss itself.
+
     Examples
     --------
-    >>> import numpy as np, tripletloss as tl
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    >>> cached = GradientCache(model, micro_batch_size=4)
+    >>> cached = tl.training.GradientCache(model, micro_batch_size=4)
     >>> cached.compile("sgd", tl.TripletLoss())
     >>> history = cached.fit(np.ones((10, 3)), np.arange(10) % 2, batch_size=10, verbose=0)
     >>> model.predict(np.ones((10, 3)), verbose=0).shape
@@ -262,8 +270,8 @@ class CrossBatchMemory(keras.Model):
     """An embedding model whose keys in training are this batch and those before it, the last `size` examples (arXiv 1912.06798).
 
     Train it as any model; `model` is trained by it, and is what to use afterwards. The labels are integers, the loss a
-    `TripletLoss` with the relation "equal". Gradients go to this batch's embeddings alone. `evaluate` compares each batch with itself. A
-    ValueError names the argument that is not as described; when training, `size` if a batch has more examples.
+    `TripletLoss` with the relation "equal". Gradients go to this batch's embeddings alone. In evaluation each batch is
+    compared with itself.
 
     Parameters
     ----------
@@ -271,19 +279,31 @@ class CrossBatchMemory(keras.Model):
         maps a batch to embeddings (n, d)
     size : int
         how many of the last examples are keys, those of the batch included
-    warm_up : int
+    warm_up : int, default 0
         steps during which the keys are those of the batch alone, while the memory fills
     momentum : float, optional
         between 0 and 1: all keys come, without a gradient, from a copy of `model` whose weights follow with this momentum
-        (MoCo, arXiv 1911.05722); `keras.models.clone_model` must be able to copy it
+        (MoCo, arXiv 1911.05722); `keras.models.clone_model` must be able to copy it; None: from `model` itself
     **kwargs
         name, dtype and trainable, as for every Keras model
+
+    Raises
+    ------
+    ValueError
+        if `model` is no `keras.Model` or returns something else than embeddings (n, d), `size` is below 1, `warm_up` below 0,
+        or `momentum` not between 0 and 1; in `compile`, if the loss is no `TripletLoss` or has another relation than "equal";
+        and, in training, if a batch has more than `size` examples, or there are several replicas of the model
+
+    See Also
+    --------
+    GradientCache : larger batches, whose embeddings all have a gradient.
+    tripletloss.losses.triplet_loss : the loss of queries and keys that are two sets.
 
     Examples
     --------
     >>> embed = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    >>> memory = CrossBatchMemory(embed, size=6)
-    >>> memory.compile("sgd", TripletLoss())
+    >>> memory = tl.training.CrossBatchMemory(embed, size=6)
+    >>> memory.compile("sgd", tl.TripletLoss())
     >>> history = memory.fit(np.eye(8, 2), np.arange(8) % 2, batch_size=4, verbose=0)
     >>> int(memory.filled), tuple(memory.embeddings.shape)
     (6, (6, 2))

@@ -3,7 +3,9 @@
 And what a user sees of the package: its names are those of the reference, and `help` says of each what it is.
 """
 
+import ast
 import builtins
+import contextlib
 import doctest
 import email
 import functools
@@ -15,8 +17,10 @@ import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
+import numpy
 import pytest
 from checkout import run_python
 
@@ -176,8 +180,6 @@ def test_plots_are_imported_when_they_are_asked_for(monkeypatch):
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = sorted(path.stem for path in (ROOT / "tripletloss").glob("*.py") if not path.stem.startswith("_"))
-# Described in comments beside their parameters, which help does not show; no new ones.
-DESCRIBED_IN_COMMENTS = {"deserialize", "get", "hinge", "serialize", "softplus"}
 each_module = pytest.mark.parametrize("name", PUBLIC)
 
 
@@ -212,6 +214,13 @@ def test_the_reference_lists_each_public_name_once():
     assert {name: sorted(names) for name, names in listed.items()} == {name: sorted(module_of(name).__all__) for name in PUBLIC}
     times = Counter(name for names in listed.values() for name in names)
     assert [name for name in times if times[name] > 1] == []
+
+
+def test_the_reference_names_the_fields_of_tuples():
+    rows = dict(re.findall(r"\| \[?`(\w+)`\S* \| (.*) \|", (ROOT / "nbs" / "reference.ipynb").read_text(encoding="utf-8")))
+    fields = {name: value._fields for module in PUBLIC for name, value in public_objects(module_of(module)).items() if hasattr(value, "_fields")}
+    assert len(fields) == 6
+    assert [name for name in fields if f"`({', '.join(fields[name])})`" not in rows[name]] == []
 
 
 def test_dir_shows_what_a_user_wants_and_nothing_else():
@@ -268,44 +277,177 @@ def test_a_docstring_names_only_what_exists(name):
     assert not unknown, "\n".join(unknown)
 
 
+SECTIONS = ("Parameters", "Attributes", "Returns", "Raises", "Warns", "See Also", "Examples")  # in this order
+
+
+def sections_of(docstring):
+    """What stands under each heading of a docstring; its first lines under ""."""
+    parts = re.split(r"^([A-Z][A-Za-z ]+)\n-{3,}\n", inspect.cleandoc(docstring), flags=re.M)
+    return dict(zip(["", *parts[1::2]], parts[::2], strict=True))
+
+
+def entries_of(section):
+    """What stands behind each name of a section, and below it."""
+    parts = re.split(r"^(\S+)(?: : (.*))?$", section, flags=re.M)
+    return {name: (kind or "", text.strip()) for name, kind, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)}
+
+
+def default_of(kind):
+    """What a parameter's description says that it is if it is not given: nothing, None, or a value."""
+    if kind.endswith("optional"):
+        return None
+    _, found, default = kind.partition("default ")
+    return ast.literal_eval(default) if found else inspect.Parameter.empty
+
+
+def wrong_parameters(value, described):
+    """Names of parameters that are not described, and what a description says of a default that is another."""
+    taken = {name: one for name, one in inspect.signature(value).parameters.items() if name not in ("self", "cls")}
+    parameters = {f"**{name}" if one.kind is one.VAR_KEYWORD else name: one for name, one in taken.items()}
+    if list(parameters) != list(described):
+        return [f"describes {list(described)}, and takes {list(parameters)}"]
+    return [
+        f"{name} is described by {described[name]}, its default is {one.default!r}"
+        for name, one in parameters.items()
+        if default_of(described[name][0]) != one.default or not described[name][1]
+    ]
+
+
+def wrong_sections(value, sections):
+    """What a docstring lacks of a class or function with these parameters and results."""
+    head, needed, wrong = sections[""].splitlines(), {"See Also", "Examples"}, []
+    if (len(head) > 1 and head[1]) or not head[0].endswith((".", ":")):
+        wrong.append(f"begins with something else than one line, {head[0]!r}")
+    if hasattr(value, "_fields"):
+        if list(entries_of(sections.get("Attributes", ""))) != list(value._fields):
+            wrong.append("does not describe the fields of the tuple")
+    elif not inspect.isclass(value) or "__init__" in vars(value):  # a class without takes the arguments of its parent
+        needed |= {"Parameters"} if inspect.signature(value).parameters else set()
+        wrong += wrong_parameters(value, entries_of(sections.get("Parameters", "")))
+    if inspect.isfunction(value) and inspect.signature(value).return_annotation is not None:
+        needed.add("Returns")
+    if list(sections) != ["", *(name for name in SECTIONS if name in sections)]:
+        wrong.append(f"has the sections {list(sections)[1:]}, of which only {SECTIONS} are known, in this order")
+    return wrong + [f"has no {name}" for name in needed if not sections.get(name, "").strip()]
+
+
 @each_module
-def test_help_says_what_each_parameter_is(name):
-    """In the docstring, as numpydoc."""
-    missing, objects = set(), public_objects(module_of(name))
-    for public, value in objects.items():
-        if public == "Distance" or (inspect.isclass(value) and "__init__" not in vars(value)):
-            continue  # to subclass, not to call; a named tuple, or what inherits its arguments
-        names = set(inspect.signature(value).parameters) - {"args", "kwargs", "fn_kwargs"}
-        lines = re.findall(r"^ *([\w, ]+)(?: : .*)?$", value.__doc__.partition("Parameters")[2], re.M)
-        missing |= {public} if names - {each.strip() for line in lines for each in line.split(",")} else set()
-    assert missing <= DESCRIBED_IN_COMMENTS
-    assert DESCRIBED_IN_COMMENTS & set(objects) <= missing, "these need not be listed any more"
+def test_help_says_all_of_a_name(name):
+    """In one line what it is; then each parameter with its default or each field, the result, what is near, an example."""
+    wrong = [
+        f"{public} {one}"
+        for public, value in public_objects(module_of(name)).items()
+        for one in wrong_sections(value, sections_of(value.__doc__))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@each_module
+def test_a_method_describes_its_parameters(name):
+    """All of them, if any: most are those of Keras."""
+    wrong = []
+    for where, docstring, _, function in docstrings(module_of(name)):
+        if function and "." in where and "Parameters" in (sections := sections_of(docstring)):
+            wrong += [f"{where} {one}" for one in wrong_parameters(function, entries_of(sections["Parameters"]))]
+    assert not wrong, "\n".join(wrong)
+
+
+@each_module
+def test_see_also_leads_to_names(name):
+    """Those of the same module, or written out; not to itself, and to each once."""
+    module = module_of(name)
+    for public, value in public_objects(module).items():
+        also = re.findall(r"^(\S.*?) : ", sections_of(value.__doc__).get("See Also", ""), re.M)
+        unknown = [one for one in also if not resolves(one, module, None, None)]
+        assert not unknown and public not in also and len(set(also)) == len(also), f"{public}: {also}"
+
+
+def wrong_of(docstring):
+    """What the rules say of a docstring of a function that takes a margin."""
+
+    def function(margin: float = 1.0) -> float: ...
+
+    return wrong_sections(function, sections_of(docstring))
+
+
+WHOLE = """Say what it is.
+
+Parameters
+----------
+margin : float, default 1.0
+    by how much
+
+Returns
+-------
+float
+    the same
+
+See Also
+--------
+other : another.
+
+Examples
+--------
+>>> 1
+1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "noticed"),
+    [
+        ("", "", []),
+        ("is.", "is", ["begins with something else than one line, 'Say what it is'"]),
+        ("is.\n", "is.\nIt is.", ["begins with something else than one line, 'Say what it is.'"]),
+        ("margin :", "other :", ["describes ['other'], and takes ['margin']"]),
+        ("default 1.0", "default 2.0", ["margin is described by ('float, default 2.0', 'by how much'), its default is 1.0"]),
+        (", default 1.0", "", ["margin is described by ('float', 'by how much'), its default is 1.0"]),
+        ("    by how much\n", "", ["margin is described by ('float, default 1.0', ''), its default is 1.0"]),
+        ("Returns\n-------\nfloat\n    the same", "", ["has no Returns"]),
+        ("other : another.\n", "", ["has no See Also"]),
+        (">>> 1\n1\n", "", ["has no Examples"]),
+    ],
+)
+def test_what_help_lacks_is_noticed(old, new, noticed):
+    assert wrong_of(WHOLE.replace(old, new, 1)) == noticed
 
 
 @pytest.fixture
-def short_trainings():
-    """Two steps an epoch, and nothing compiled: an example says how a training is called, not how well it goes."""
+def short_trainings(name):
+    """Nothing compiled, and in the demo two steps an epoch: an example says how a training is called, not how well it goes."""
     tensorflow = pytest.importorskip("tensorflow", reason="the project is tested on TensorFlow, which is not installed")
-    keras.config.set_max_steps_per_epoch(2)
+    keras.config.set_max_steps_per_epoch(2 if name == "demo" else None)
     tensorflow.config.run_functions_eagerly(True)
     yield
     tensorflow.config.run_functions_eagerly(False)
     keras.config.set_max_steps_per_epoch(None)
 
 
-@pytest.mark.filterwarnings("ignore:Limiting steps_per_epoch", "ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+def run_examples(where, docstring):
+    """With no more names than a user has."""
+    said, names = [], {"keras": keras, "np": numpy, "tl": tripletloss}
+    for test in doctest.DocTestFinder(recurse=False).find(SimpleNamespace(__doc__=docstring), where, module=False, globs=names):
+        assert not doctest.DocTestRunner().run(test, out=said.append).failed, "".join(said)
+
+
+@pytest.mark.filterwarnings("error::UserWarning", "ignore:Limiting steps_per_epoch", "ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 @each_module
 def test_examples_in_docstrings_give_what_they_say(name, short_trainings):
-    module = module_of(name)
-    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
-    without = set()
-    for public, value in public_objects(module).items():
-        found = finder.find(value, public, module=module, globs=dict(vars(module)))
-        without |= set() if any(test.examples for test in found) else {public}
-        for test in found:
-            said = []
-            assert not runner.run(test, out=said.append).failed, "".join(said)
+    """Without a warning."""
+    for where, docstring, _, _ in docstrings(module_of(name)):
+        run_examples(where, docstring)
     if name in ("plots", "demo"):
         importlib.import_module("matplotlib.pyplot").close("all")
-    if name not in ("distances", "losses", "mining"):
-        assert without <= {"Data"}, "each public name has an example"
+
+
+def test_help_of_the_package_names_its_modules():
+    named = re.findall(r"^- `([\w.]+)`: ", tripletloss.__doc__, re.M)
+    assert sorted(one.removeprefix("tripletloss.") for one in named) == PUBLIC
+    assert {one for one in named if hasattr(tripletloss, one)} == set(PUBLIC) - {"demo"}, "the others are imported by their whole name"
+    run_examples("tripletloss", tripletloss.__doc__)
+
+
+@pytest.mark.parametrize(("result", "fails"), [("1", False), ("2", True)])
+def test_a_wrong_example_fails(result, fails):
+    with pytest.raises(AssertionError) if fails else contextlib.nullcontext():
+        run_examples("here", WHOLE.replace("\n1\n", f"\n{result}\n"))

@@ -188,6 +188,16 @@ def test_every_public_name_has_one_place(pages):
     refuse(f"{name} leads to {to} and stands in {places[name]}" for name, to in rows if name not in CONSTANTS and places[name] != [to])
 
 
+def test_a_page_says_of_a_name_what_help_says(pages):
+    """With the sections that nbdev's own show_doc leaves out."""
+    (reference,) = (page for page in pages if page.path == "reference.ipynb")
+    listed = {name for cell in reference.cells for name in re.findall(r"^\| \[`(\w+)`\]", cell.source, re.M)} - CONSTANTS
+    shown = {name: cell.prose for page in pages for cell in page.cells for name in re.findall(r"^show_doc\((\w+)\)", cell.source, re.M)}
+    refuse(f"{name} has no {part}" for name in listed for part in ("**See Also**", "**Examples**") if part not in shown[name])
+    assert "**anchor** (array): (t,) int64" in shown["TripletIndices"], "nor fields"
+    assert "### EmbeddingIndex.calibrate" in shown["EmbeddingIndex"], "nor methods"
+
+
 def test_tutorials_use_what_the_reference_lists(pages):
     (reference,) = (page for page in pages if page.path == "reference.ipynb")
     listed = {name for cell in reference.cells for name in re.findall(r"^\| \[`(\w+)`\]", cell.source, re.M)}
