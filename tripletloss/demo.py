@@ -293,9 +293,9 @@ def train(
         as for `keras.Model.fit`
     steps : int, default 40
         batches in an epoch
-    learning_rate : float
+    learning_rate : float, default 0.002
         of Adam; with `state` halved after 3 epochs without a better recall@1
-    jit_compile : bool or str
+    jit_compile : bool or str, default "auto"
         as for `keras.Model.compile`
     state : Path, optional
         a folder that keeps the training: it goes on where the last run with this folder stopped, and ends with the best
@@ -414,7 +414,7 @@ def read_image(path: str | Path, size: int = 64) -> np.ndarray:
     ----------
     path : str or Path
         a file in any format that Pillow reads
-    size : int
+    size : int, default 64
         width and height in pixels, as the network was trained with
 
     Returns
@@ -422,9 +422,14 @@ def read_image(path: str | Path, size: int = 64) -> np.ndarray:
     array
         (size, size, 3), uint8 from 0 to 255
 
+    See Also
+    --------
+    image_folders : all images of folders.
+
     Examples
     --------
     >>> import tempfile
+    >>> from tripletloss.demo import read_image
     >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
     ...     keras.utils.save_img(file.name, np.zeros((30, 20, 1)))
     ...     read_image(file.name).shape

@@ -1072,12 +1072,12 @@ def write_projector(
 
     See Also
     --------
-    plot_embeddings : the same as a picture in the plane
+    plot_embeddings : as a picture in the plane.
 
     Examples
     --------
     >>> import tempfile
-    >>> folder = write_projector(tempfile.mkdtemp(), np.eye(3), [0, 0, 1], np.zeros((3, 8, 8)))
+    >>> folder = tl.plots.write_projector(tempfile.mkdtemp(), np.eye(3), [0, 0, 1], np.zeros((3, 8, 8)))
     >>> sorted(path.name for path in folder.iterdir())
     ['metadata.tsv', 'projector_config.pbtxt', 'sprite.png', 'vectors.tsv']
     """

@@ -667,9 +667,7 @@ class EmbeddingIndex:
     def calibrate(self, embeddings: Tensor, labels: Tensor | list, target: float = 0.99, rate: str = "precision") -> Calibration:
         """Find the largest threshold that meets a target when these queries are matched, and keep it for `match`.
 
-        The queries are like those to come, and not among the keys, which they would find at distance 0. A ValueError says if
-        the index has no labels, if labels are not of its kind, if no threshold meets the target, or if there is nothing to
-        count: for a precision no query with a label of the index, for a false accept rate no stranger.
+        The queries are like those to come, and not among the keys, which they would find at distance 0.
 
         Parameters
         ----------
@@ -691,8 +689,8 @@ class EmbeddingIndex:
         Raises
         ------
         ValueError
-            if the index has no labels, labels are not of its kind, no threshold meets the target, a false accept rate is asked for
-            and every query's label is in the index, or as for `search`
+            if the index has no labels, labels are not of its kind, no threshold meets the target, there is nothing to count (for
+            a precision no query with a label of the index, for a false accept rate no stranger), or as for `search`
         """
         self._check_labelled("calibrate")
         ids, distances, nearest = (column[:, 0] for column in self.search(embeddings, 1))

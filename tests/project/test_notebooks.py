@@ -34,7 +34,8 @@ SLOW = [
     "one_place_every_language", "stuck_at_the_margin", "ten_minutes", "which_triplets",
 ]  # fmt: skip
 # What a page shows beside the requirements of this project, and its tests do without.
-SHOWN = {"batches_that_work": ["datasets", "grain", "torch"], "one_place_every_language": ["anyascii", "babel", "rapidfuzz"]}
+SHOWN = {"batches_that_work": ["datasets", "grain", "torch"], "one_place_every_language": ["anyascii", "babel", "rapidfuzz"],
+         "your_backbone": ["ai_edge_litert", "onnxruntime"]}
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["keras", "matplotlib.pyplot", "sklearn.datasets", "execnb.shell", "nbdev.showdoc"])
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")

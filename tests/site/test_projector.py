@@ -29,9 +29,9 @@ def test_tensorboard_shows_the_embeddings_their_names_and_their_images(browser, 
     asked = []
     page.on("response", lambda response: asked.append((response.url, response.status)))
     page.goto(f"{tensorboard}#projector")
-    shown = page.frame_locator("iframe")
-    shown.get_by_text("Points: 7").wait_for(timeout=60_000)
-    shown.get_by_text("Dimension: 5").wait_for()
+    shown = page.frame_locator("iframe").frame_locator("iframe")
+    for text in ("Points: 7", "Dimension: 5"):
+        shown.get_by_text(text).first.wait_for(timeout=60_000)
     sprites = [status for url, status in asked if "sprite_image" in url]
     assert sprites == [200]
     page.close()
