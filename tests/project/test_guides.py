@@ -100,6 +100,7 @@ def offline(monkeypatch, tmp_path):
         plt.close("all")
 
     plt.switch_backend("agg")
+    plt.close("all")  # of other tests
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", digits)
     monkeypatch.setattr(plt, "show", show)
