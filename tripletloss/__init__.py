@@ -22,7 +22,7 @@ Examples
 0.5
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from typing import TYPE_CHECKING
 
