@@ -32,6 +32,7 @@ SLOW = [
     "04_samplers", "05_metrics", "06_plots", "07_distribution", "08_demo", "09_training", "10_search", "batches_that_work",
     "bigger_batches", "coming_from_another_library", "distance_and_margin", "is_it_any_good", "more_negatives",
     "one_place_every_language", "stuck_at_the_margin", "ten_minutes", "which_triplets",
+    "your_backbone",
 ]  # fmt: skip
 # What a page shows beside the requirements of this project, and its tests do without.
 SHOWN = {"batches_that_work": ["datasets", "grain", "torch"], "one_place_every_language": ["anyascii", "babel", "rapidfuzz"],
