@@ -96,7 +96,7 @@ quarto:
 
 docs: quarto .venv/dev  ## the site, into _docs; needs the quarto program
 	touch README.md  # so that nbdev does not write it anew, in Quarto's way
-	PYTHONPATH=$(CURDIR) $(bin)/nbdev_docs  # which finds its renderer in tools
+	$(bin)/nbdev_docs
 
 # TensorFlow Similarity asks for an older TensorFlow than it runs on, hence --no-deps.
 .venv-bench/ready: benchmarks/requirements.txt settings.ini setup.py

@@ -39,6 +39,8 @@ setup(
         *(f"Programming Language :: Python :: {version}" for version in ("3.11", "3.12", "3.13")),
     ],
     packages=["tripletloss"],
+    # Said, so that an editable installation puts the whole folder on the path: nbdev finds its renderer in tools.
+    package_dir={"": "."},
     package_data={"tripletloss": ["py.typed"]},
     # Where nbdev finds the page of each name, for these pages and for those of other packages.
     entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"]},

@@ -145,6 +145,12 @@ def test_import_from_outside_the_repository(found, installed, settings, backend)
     assert not {"matplotlib", "sklearn", "nbdev", "fastcore", "execnb", "PIL", "IPython", "pandas"} & set(seen["added"])
 
 
+def test_an_editable_installation_is_found_from_anywhere(tmp_path):
+    """Beside the clone, whose folder has the package's name, too; with the tools, among which nbdev finds its renderer."""
+    (tmp_path / "tripletloss").mkdir()
+    run_python(["-c", "import tools.showdoc, tripletloss; tripletloss.TripletLoss"], tmp_path)
+
+
 def test_what_an_extra_brings_is_named(found):
     """Without matplotlib `tripletloss.plots`, and without scikit-learn a search, say what to install."""
     assert [re.search(r"pip install '.*'", text)[0] for text in found("tensorflow")["refused"]] == [
