@@ -26,12 +26,14 @@ def test_tensorboard_shows_the_embeddings_their_names_and_their_images(browser, 
     generator = np.random.default_rng(0)
     write_projector(tmp_path, generator.normal(size=(7, 5)), [0, 0, 1, 1, 2, 2, 0], generator.random((7, 8, 8, 3)), class_names=["ant", "b\tee", ""])
     page = browser.new_page()
-    asked = []
-    page.on("response", lambda response: asked.append((response.url, response.status)))
+    answers = []
+    page.on("response", lambda answer: answers.append(answer))  # playwright takes no method of a list
     page.goto(f"{tensorboard}#projector")
     shown = page.frame_locator("iframe").frame_locator("iframe")
     for text in ("Points: 7", "Dimension: 5"):
         shown.get_by_text(text).first.wait_for(timeout=60_000)
-    sprites = [status for url, status in asked if "sprite_image" in url]
-    assert sprites == [200]
+    (sprite,) = (answer for answer in answers if "/sprite_image" in answer.url)
+    assert sprite.ok and sprite.body().startswith(b"\x89PNG")
+    (names,) = (answer for answer in answers if "/metadata" in answer.url)
+    assert names.text().splitlines() == ["ant", "ant", "b ee", "b ee", "2", "2", "ant"]
     page.close()
