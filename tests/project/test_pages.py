@@ -1,5 +1,7 @@
 """The pages as nbdev prepares them for Quarto: nothing hidden is left, and all that they point at is there."""
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -7,10 +9,12 @@ import struct
 from pathlib import Path
 from urllib.parse import urldefrag
 
+import numpy as np
 import pytest
 import yaml
 from checkout import copy_of, run_python
 from pages import MARKDOWN, QUARTO_OPTIONS, SITE, read_pages, slug
+from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("pages")  # prepared once, by one process
 
@@ -77,9 +81,27 @@ def test_every_notebook_becomes_a_page_without_a_warning(prepared, pages):
     folder, said = prepared
     sources = {path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
     assert {page.path for page in pages} == sources
-    for name in ("_quarto.yml", "nbdev.yml", "404.qmd", "styles.scss", "images/card.png", "tutorials/moving_figures.js"):
+    for name in ("_quarto.yml", "nbdev.yml", "404.qmd", "styles.scss", "math.lua", "images/card.png", "tutorials/moving_figures.js"):
         assert (folder / name).read_bytes() == (NOTEBOOKS / name).read_bytes()
     refuse(re.findall(r".*\b\w*Warning\b.*|.*Traceback.*", said))
+
+
+def pictures_in(notebook):
+    """As their bytes, in order."""
+    outputs = [output for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] for output in cell.get("outputs", [])]
+    return [base64.b64decode("".join(data)) for output in outputs if (data := output.get("data", {}).get("image/png"))]
+
+
+def test_pictures_weigh_a_third_and_look_the_same(prepared, pages):
+    weights = np.zeros(2)
+    for page in pages:
+        drawn, shown = (pictures_in(folder / page.path) for folder in (NOTEBOOKS, prepared[0]))
+        weights += sum(map(len, drawn)), sum(map(len, shown))
+        for before, after in zip(drawn, shown, strict=True):
+            before, after = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int) for data in (before, after))
+            away = np.abs(after - before)
+            assert away.mean() < 0.2 and np.mean(away.max(axis=-1) > 32) < 0.001, page.path  # of 255
+    assert weights[1] < 0.4 * weights[0]
 
 
 def test_no_directive_and_no_hidden_cell_is_left(pages):

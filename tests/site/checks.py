@@ -14,7 +14,7 @@ NAVBAR = ("Tutorials", "How it works", "Reference", "Coming from...")
 SIDEBAR_LINKS = "#quarto-sidebar a.sidebar-link[href]"
 PHONE = {"width": 390, "height": 844}
 SMALL_DESKTOP = {"width": 1280, "height": 800}
-WEIGHT = 2_200_000  # bytes
+WEIGHT = 1_500_000  # bytes
 TUTORIAL = re.compile(r"tutorials/|demo\.html$")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|work|tmp|root)/[\w./-]+")
 CONTRAST = 4.5  # WCAG 2, level AA
@@ -315,6 +315,13 @@ def check_search_for_a_name(visit, name="TripletLoss"):
     search(visit.page, name)
     place = visit.page.locator(f"main #{name.lower()}")
     assert place.count() == 1, f"the page where {name} stands is not what is found first, but {visit.page.url}"
+
+
+def check_search_shows_no_tex(visit):
+    """An excerpt has a formula's signs, and not what it was typed as."""
+    index = (visit.site.folder / "search.json").read_text(encoding="utf-8")
+    typed = re.findall(r".{0,40}\\{2}(?:frac|max|min|sum|text|left|lVert|cdot|le|ge)\b", index)
+    assert not typed, f"TeX: {typed[:5]}"
 
 
 def check_not_found(visit):

@@ -67,6 +67,7 @@ BREAKS = [
     (checks.check_search, "search.json", "semi-hard", "hard", "Timeout.*search-result-link"),
     (checks.check_search, "search.json", '"mining.html"', '"demo.html"', "has no 'semi-hard'"),
     (checks.check_search_for_a_name, "search.json", '"reference.html"', '"demo.html"', "where TripletLoss stands is not what"),
+    (checks.check_search_shows_no_tex, "search.json", "semi-hard", r"semi-hard \\frac{1}{2}", "TeX.*frac"),
     (checks.check_not_found, "404.html", None, "", "no link home"),
     (checks.check_not_found, "404.html", '"/package/index.html">Start', '"/package/demo.html">Start', "no link home"),
     (checks.check_not_found, "404.html", "/package/site_libs/light.css", "./site_libs/light.css", "light.css"),
