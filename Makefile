@@ -43,6 +43,9 @@ bin := .venv/bin
 demo: .venv/demo  ## train on handwritten digits, then ask for nearest neighbours
 	$(bin)/python -m tripletloss.demo --output build/demo.png
 
+# JAX compiles an operation in half the time; older ones end at a flag that they do not know.
+test test-every: export XLA_FLAGS += --xla_cpu_use_fusion_emitters=false
+
 test: .venv/dev $(BACKENDS:%=.venv/backend-%)  ## all that a change needs, on each backend; PARTS=jax for one part
 	$(bin)/python tests/run.py --coverage $(PARTS)
 

@@ -44,8 +44,6 @@ def run(part, every, workers, coverage):
         # Or the threads of one part would wait for those of another.
         **dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"),
     }
-    if part == "jax":  # compiles an operation in half the time
-        environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     with open(THERE / f"{part}.txt", "w") as output:
         status = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode
     seconds = time.monotonic() - started

@@ -114,6 +114,11 @@ def test_no_directive_and_no_hidden_cell_is_left(pages):
     )
 
 
+def test_no_output_is_html(pages):
+    """Quarto would have such a page ask another host for jQuery and RequireJS; HTML in markdown it takes as it is."""
+    refuse(f"{page.path}: {cell.source[:80]!r}" for page in pages for cell in page.cells for output in cell.outputs if "text/html" in output.get("data", {}))
+
+
 def test_no_machine_shows(pages):
     """Neither a path of the machine that ran the notebook, nor an object's address or bare repr."""
     strange = re.compile(r"/home/|/root/|/work/|/Users/|\\Users\\|site-packages|/tmp/\w|\bat 0x[0-9a-f]{6}|<(?:tf|keras)\.|np\.float")

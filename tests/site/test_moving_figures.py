@@ -146,8 +146,8 @@ def body():
             yield source
         for output in cell.get("outputs", []):
             data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
-            shown = data.get("text/html") or f'<img alt="" width="100%" src="data:image/png;base64,{data.get("image/png", "").strip()}">'
-            if "text/html" in data or "image/png" in data:
+            shown = data.get("text/markdown") or f'<img alt="" width="100%" src="data:image/png;base64,{data.get("image/png", "").strip()}">'
+            if "text/markdown" in data or "image/png" in data:
                 yield f'<div class="cell"><div class="cell-output cell-output-display">{shown}</div></div>'
 
 
