@@ -81,7 +81,7 @@ def test_every_notebook_becomes_a_page_without_a_warning(prepared, pages):
     folder, said = prepared
     sources = {path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
     assert {page.path for page in pages} == sources
-    for name in ("_quarto.yml", "nbdev.yml", "404.qmd", "styles.scss", "math.lua", "images/card.png", "tutorials/moving_figures.js"):
+    for name in ("_quarto.yml", "nbdev.yml", "404.qmd", "styles.scss", "math.lua", "images/card.png", "tutorials/moving_figures.js", "tutorials/micropython/micropython.wasm"):
         assert (folder / name).read_bytes() == (NOTEBOOKS / name).read_bytes()
     refuse(re.findall(r".*\b\w*Warning\b.*|.*Traceback.*", said))
 

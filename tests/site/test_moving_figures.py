@@ -142,8 +142,8 @@ def body():
     """What Quarto makes of the cells that matter: outputs within the cell's element, raw HTML as it is."""
     for cell in CELLS:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown" and source.startswith("<"):
-            yield source
+        if cell["cell_type"] == "markdown":
+            yield from (line for line in source.splitlines() if MODULE.name in line)
         for output in cell.get("outputs", []):
             data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
             shown = data.get("text/markdown") or f'<img alt="" width="100%" src="data:image/png;base64,{data.get("image/png", "").strip()}">'
