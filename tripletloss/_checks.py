@@ -56,6 +56,8 @@ def as_dense(
     expected: str,  # what it must be, for the message
 ) -> Tensor:  # the same numbers
     """x as a tensor of this backend; ValueError if it cannot be one, is sparse or is ragged."""
+    if x is None:  # JAX 0.5 makes a NaN of it
+        raise ValueError(f"{name} must be {expected}; received None.")
     try:
         tensor = ops.convert_to_tensor(x)
     except (TypeError, ValueError, OverflowError) as error:

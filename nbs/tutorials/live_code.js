@@ -9,8 +9,9 @@ const SECONDS = 10; // that code may take
 const STYLE = `
 .live-code textarea { width: 100%; padding: .5em; font: .8em/1.4 monospace; color: inherit; background: transparent;
   border: 1px solid gray; tab-size: 4; }
-.live-code button { margin: .25em .5em .25em 0; }
-.live-code pre { white-space: pre-wrap; }`;
+.live-code button { margin: .25em .5em .25em 0; font: inherit; color: inherit; background: none; border: 1px solid;
+  border-radius: 4px; padding: .2rem .7rem; }
+.live-code pre { font-size: .72em; white-space: pre-wrap; }`;
 
 function html(name, attributes, ...children) {
   const element = document.createElement(name);

@@ -47,17 +47,15 @@ def counted_compilations():
     """A list that grows with each program that JAX compiles."""
     import jax
 
-    durations = []
+    compiled, counting = [], True
 
     def listen(event, duration, **_):
-        if "backend_compile" in event:
-            durations.append(event)
+        if counting and "backend_compile" in event:
+            compiled.append(event)
 
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield durations
-    finally:
-        jax._src.monitoring.unregister_event_duration_listener(listen)
+    jax.monitoring.register_event_duration_secs_listener(listen)  # for good: JAX documents no way to end it
+    yield compiled
+    counting = False
 
 
 @on_jax

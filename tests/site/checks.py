@@ -200,8 +200,8 @@ LEAST_CONTRAST = """() => {
         const [dark, light] = [ground, luminance()].sort((a, b) => a - b);
         return (light + 0.05) / (dark + 0.05);
     };
-    const read = "main :is(h1, h2, h3, p, li, td, th, a, summary, code:not(pre *)), .breadcrumb-item, .nav-page-text, .navbar .nav-link, a.sidebar-link";
-    const texts = [...document.querySelectorAll(read)].filter((element) => element.innerText && element.checkVisibility());
+    const read = "main :is(h1, h2, h3, p, li, td, th, a, summary, button, textarea, code:not(pre *)), .breadcrumb-item, .nav-page-text, .navbar .nav-link, a.sidebar-link";
+    const texts = [...document.querySelectorAll(read)].filter((element) => (element.innerText || element.value) && element.checkVisibility());
     const [least, text] = texts.map((element) => [contrast(element), element.outerHTML]).sort((a, b) => a[0] - b[0])[0];
     behind(document.body);
     return {ground: luminance(), least, text: text.slice(0, 100)};
