@@ -62,7 +62,7 @@ test-all: test-every test-lowest fuzz mutations  ## everything, for hours
 # A backend is a package of its name; tensorflow is required anyway.
 .venv-lowest/backend-%: .venv-lowest/constraints.txt setup.py
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< \
-	    --editable '.[metrics,plots,demo]' $* 'pytest<9.2' pytest-xdist hypothesis
+	    --editable '.[metrics,plots,demo,usearch,faiss]' $* 'pytest<9.2' pytest-xdist hypothesis
 	touch $@
 
 test-lowest: $(BACKENDS:%=.venv-lowest/backend-%)  ## the lowest versions that settings.ini admits, on the lowest Python
