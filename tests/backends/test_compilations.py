@@ -168,7 +168,7 @@ def test_fit_does_not_trace_each_size_of_a_batch_anew():
 @on_tensorflow
 @pytest.mark.parametrize("n", [64, None])
 def test_the_graph_of_the_default_loss_and_its_gradient_is_small(n, record_property):
-    """600 operations at most. Where the batch size is not known, both ways of mining are functions beside the graph."""
+    """About 600 operations, of which TensorFlow 2.18 takes two more. Where the batch size is not known, both ways of mining are functions beside the graph."""
     import tensorflow as tf
 
     loss = tl.TripletLoss()
@@ -183,7 +183,7 @@ def test_the_graph_of_the_default_loss_and_its_gradient_is_small(n, record_prope
     graph = value_and_gradient.get_concrete_function().graph.as_graph_def()
     of_functions = sum(len(function.node_def) for function in graph.library.function)  # of conditions and loops
     record_property("operations", (len(graph.node), of_functions))
-    assert len(graph.node) <= 600
+    assert len(graph.node) <= 602
     assert n is None or not of_functions
 
 
