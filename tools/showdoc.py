@@ -1,9 +1,11 @@
 """How a page shows a name: nbdev's `show_doc`, with the sections of a docstring that nbdev leaves out.
 
-settings.ini names it as `renderer`. A docstring without sections is shown as nbdev does, with its docments.
+settings.ini names it as `renderer`. Where a docstring has no sections, the signature is shown as it is written, with its comments.
 """
 
+import ast
 import inspect
+import linecache
 import re
 import textwrap
 import warnings
@@ -23,6 +25,37 @@ def signature(symbol: Callable) -> str:
     bare = [one.replace(annotation=one.empty) for one in whole.parameters.values() if one.name != "self"]
     text = f"{symbol.__qualname__}{whole.replace(parameters=bare, return_annotation=whole.empty)}"
     return textwrap.fill(text, 84, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def source_of(symbol: Callable) -> str:
+    """Its source; Python itself finds that of a function in a notebook's cell, and not that of a class."""
+    try:
+        return textwrap.dedent(inspect.getsource(symbol))
+    except OSError:
+        cells = ("".join(entry[2]) for entry in linecache.cache.values() if len(entry) == 4)
+        begin = re.compile(rf"^class {symbol.__name__}\b", re.M)
+        lines = next(cell[found.start() :] for cell in cells if (found := begin.search(cell))).splitlines()
+        return "".join(inspect.getblock([f"{line}\n" for line in lines]))
+
+
+def as_written(symbol: Callable) -> str:
+    """The first lines of its source: what it takes, with the comments; of a class its fields and what makes it."""
+    source = source_of(symbol)
+    (definition,), lines = ast.parse(source).body, source.splitlines()
+
+    def head(function: ast.FunctionDef) -> list[str]:
+        return lines[function.lineno - 1 : function.body[0].lineno - 1]
+
+    if isinstance(definition, ast.FunctionDef):
+        kept = head(definition)
+    else:
+        kept = [lines[definition.lineno - 1]]
+        for node in definition.body:
+            if isinstance(node, ast.AnnAssign):
+                kept += lines[node.lineno - 1 : node.end_lineno]
+            elif getattr(node, "name", "") == "__init__":
+                kept += head(node)
+    return "\n".join(kept).replace("`", "")  # which nbdev would make links of, within the code
 
 
 def as_markdown(text: str) -> str:
@@ -53,11 +86,9 @@ class Renderer(BasicMarkdownRenderer):
 
     def _repr_markdown_(self) -> str:
         summary, *parts = HEADING.split(inspect.getdoc(self.sym) or "")
-        if not parts:
-            return super()._repr_markdown_()
         link_and_heading = super()._repr_markdown_().partition("```python")[0]
         first, _, more = as_markdown(summary).partition("\n")
-        blocks = [f"```python\n{signature(self.sym)}\n```", f"*{first}*", more.strip()]
+        blocks = [f"```python\n{signature(self.sym) if parts else as_written(self.sym)}\n```", f"*{first}*" if first else "", more.strip()]
         blocks += map(block, parts[::2], parts[1::2])
         return link_and_heading + "\n\n".join([*filter(None, blocks), *self.methods()])
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CANVAS', 'WATCHED', 'CACHE', 'HELD_OUT_PIXELS', 'BATCH', 'random_translate', 'Data', 'digits', 'network', 'evaluate',
-           'read_log', 'keep_state', 'resume', 'train', 'table', 'plot_summary', 'read_image', 'ImageFiles', 'Folders',
-           'reason_to_skip', 'read_folders', 'of_unseen_classes', 'of_each_class', 'first_and_last', 'vary', 'hold_out',
-           'image_folders', 'summary', 'backbones', 'backbone_network', 'precision', 'build', 'Schedule', 'schedule',
-           'TimeLimit', 'at_least', 'share', 'path_ending_in', 'options', 'check_same_training', 'prepare', 'fit',
-           'run', 'main']
+           'read_log', 'keep_state', 'resume', 'train', 'table_of_measures', 'plot_summary', 'read_image', 'ImageFiles',
+           'Folders', 'reason_to_skip', 'read_folders', 'of_unseen_classes', 'of_each_class', 'first_and_last', 'vary',
+           'hold_out', 'image_folders', 'summary', 'backbones', 'backbone_network', 'precision', 'build_network',
+           'Schedule', 'schedule', 'TimeLimit', 'at_least', 'share', 'path_ending_in', 'options', 'check_same_training',
+           'prepare_run', 'train_by_options', 'run', 'main']
 
 # %% ../nbs/08_demo.ipynb #861ec3c3
 import argparse
@@ -340,7 +340,7 @@ def train(
     return history
 
 # %% ../nbs/08_demo.ipynb #469af687
-def table(rows: dict[str, dict[str, float | int]]) -> str:
+def table_of_measures(rows: dict[str, dict[str, float | int]]) -> str:
     """recall@1 and MAP@R of each row, from `evaluate`, as lines to print."""
     lines = [f"{'':24}recall@1   MAP@R"]
     lines += [f"{name:24}{found['recall_at_1']:8.3f}{found['map_at_r']:8.3f}" for name, found in rows.items()]
@@ -690,7 +690,7 @@ def precision(mixed: bool) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build(images: np.ndarray, backbone: str | None = None, weights: str | None = "imagenet", mixed_precision: bool = False) -> keras.Model:
+def build_network(images: np.ndarray, backbone: str | None = None, weights: str | None = "imagenet", mixed_precision: bool = False) -> keras.Model:
     """An untrained network for such images: the small one for floats from 0 to 1 or uint8, or a backbone for uint8."""
     shape = images.shape[1:]
     with precision(mixed_precision):
@@ -814,7 +814,7 @@ def check_same_training(
             raise ValueError(f"--resume {state} began with {name} {began.get(name)}; received {value}. Another folder begins another training.")
 
 # %% ../nbs/08_demo.ipynb #38da2aeb
-def prepare(arguments: argparse.Namespace) -> tuple[Data, list[str], keras.Model, Schedule]:
+def prepare_run(arguments: argparse.Namespace) -> tuple[Data, list[str], keras.Model, Schedule]:
     """The data, the names of its classes, an untrained network and the batches; ValueError if the options do not fit."""
     if arguments.backbone and not arguments.images:
         raise ValueError("--backbone needs --images: the digits are too small for it.")
@@ -826,7 +826,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Data, list[str], keras.Model
     else:
         data, names = digits(arguments.seed), [str(digit) for digit in range(10)]
     weights = None if arguments.weights == "none" else arguments.weights
-    model = build(data.test_images, arguments.backbone, weights, arguments.mixed_precision)
+    model = build_network(data.test_images, arguments.backbone, weights, arguments.mixed_precision)
     batches = schedule(data.train_labels, arguments.classes, arguments.examples)
     small = np.sum(np.unique(data.train_labels, return_counts=True)[1] < batches.examples)
     repeating = f"; {small:,} smaller classes repeat some" if small else ""
@@ -840,13 +840,13 @@ def prepare(arguments: argparse.Namespace) -> tuple[Data, list[str], keras.Model
     return data, names, model, batches
 
 
-def fit(model: keras.Model, data: Data, batches: Schedule, arguments: argparse.Namespace) -> keras.callbacks.History:
+def train_by_options(model: keras.Model, data: Data, batches: Schedule, arguments: argparse.Namespace) -> keras.callbacks.History:
     """Train as the options say; the state is kept in their folder, or in a temporary one."""
     own = bool(arguments.images)
     epochs = arguments.epochs or (1000 if own or arguments.minutes else 15)
     minutes = arguments.minutes or (10 if own and not arguments.epochs else None)
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* repeat some within a batch")  # `prepare` has said so, in fewer words
+        warnings.filterwarnings("ignore", ".* repeat some within a batch")  # `prepare_run` has said so, in fewer words
         return train(
             model,
             data,
@@ -868,7 +868,7 @@ def run(arguments: argparse.Namespace, data: Data, names: list[str], model: kera
     """Train a network on the data as the options say; the table and the picture of what came of it."""
     before = model.predict(data.test_images, verbose=0)
     start = time.monotonic()
-    history = fit(model, data, batches, arguments)
+    history = train_by_options(model, data, batches, arguments)
     recalls = history.history[WATCHED]
     print(f"\n{len(recalls)} epochs; {time.monotonic() - start:.0f} seconds in this run; epoch {int(np.argmax(recalls)) + 1}, the best with the held-out images, is kept")
     after = model.predict(data.test_images, verbose=0)
@@ -877,7 +877,7 @@ def run(arguments: argparse.Namespace, data: Data, names: list[str], model: kera
     pixels = data.test_images / np.float32(255 if data.test_images.dtype == "uint8" else 1)
     steps = {"raw pixels": pixels, "untrained network": before, "trained network": after}
     rows = {name: evaluate(embeddings, data.test_labels) for name, embeddings in steps.items()}
-    return table(rows), plot_summary(data.test_images, data.test_labels, before, after, history, names)
+    return table_of_measures(rows), plot_summary(data.test_images, data.test_labels, before, after, history, names)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -885,7 +885,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = options()
     chosen = parser.parse_args(arguments)
     try:
-        prepared = prepare(chosen)
+        prepared = prepare_run(chosen)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     result, figure = run(chosen, *prepared)
