@@ -113,6 +113,21 @@ def check_code_fits(visit):
     assert not cut, "these lines do not fit:\n" + "\n".join(cut)
 
 
+def check_outputs_fit(visit):
+    """What a cell printed, and tables, are not cut on a small desktop; 32 pixels are the room between the columns."""
+    visit.page.set_viewport_size(SMALL_DESKTOP)
+    cut = visit.page.locator("main :is(.cell-output pre, table)").evaluate_all(
+        """(outputs) => {
+            const right = document.querySelector("main").getBoundingClientRect().right + 32;
+            return outputs.filter((output) => output.checkVisibility())
+                .filter((output) => output.scrollWidth > output.clientWidth + 2 || output.getBoundingClientRect().right > right)
+                .map((output) => output.innerText.slice(0, 60));
+        }"""
+    )
+    visit.page.set_viewport_size(DESKTOP)
+    assert not cut, f"wider than their column: {cut}"
+
+
 def check_names_are_whole(visit):
     """No name in the first column or the head of a table is broken (a call may be, at its blanks), be the window as narrow as a phone's."""
     visit.page.set_viewport_size(PHONE)
