@@ -36,7 +36,7 @@ NAMES_OF_OTHERS = set(
     re.findall(
         r"\w+",
         """BatchHardTripletLossDistanceFunction COSINE CosineSimilarity DataParallel DotProductSimilarity MANHATTAN
-        MultiWorkerMirroredStrategy TripletMarginMiner allowed_pos_range cosine_distance
+        MultiWorkerMirroredStrategy TripletMarginMiner allowed_pos_range cosine_distance euclidean_distance
         init_process_group jax_enable_x64 nn pmap ref_emb ref_labels shard_map singletons torchrun validation_freq""",
     )
 )
