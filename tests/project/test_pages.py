@@ -119,6 +119,16 @@ def test_no_output_is_html(pages):
     refuse(f"{page.path}: {cell.source[:80]!r}" for page in pages for cell in page.cells for output in cell.outputs if "text/html" in output.get("data", {}))
 
 
+def test_signatures_are_as_written_and_no_link_stands_in_another(pages):
+    strange = re.compile(r"keras\.src\.|\(\n?\s*\*args, \*\*kwargs\n?\)|<lambda>|\[\[`|^ .*#.*\]\(http", re.M)
+    refuse(
+        f"{page.path}: {match[0]!r} in {cell.prose[max(0, match.start() - 60) : match.end() + 60]!r}"
+        for page in pages
+        for cell in page.cells
+        for match in strange.finditer(cell.prose)
+    )
+
+
 def test_no_machine_shows(pages):
     """Neither a path of the machine that ran the notebook, nor an object's address or bare repr."""
     strange = re.compile(r"/home/|/root/|/work/|/Users/|\\Users\\|site-packages|/tmp/\w|\bat 0x[0-9a-f]{6}|<(?:tf|keras)\.|np\.float")

@@ -68,9 +68,9 @@ class Visit:
     requests: list  # addresses of all that was asked for
 
 
-def new_context(browser, site):
+def new_context(browser, site, **options):
     """A browser as of one who visits the site for the first time."""
-    context = browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
+    context = browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce", **options)
     context.set_default_navigation_timeout(30_000)  # milliseconds
     context.set_default_timeout(10_000)
     context.route("**", lambda route: route.abort())  # of other hosts nothing is needed

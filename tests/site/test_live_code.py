@@ -131,8 +131,6 @@ def test_python_is_loaded_when_it_is_run(browser, live_site):
 
 
 def test_without_javascript_the_cell_stands(browser, live_site):
-    with browser.new_context(java_script_enabled=False) as context:
-        context.route(live_site.origin + "**", live_site.answer)
-        page = context.new_page()
-        page.goto(live_site.base)
+    with new_context(browser, live_site, java_script_enabled=False) as context:
+        page = visit(context, live_site, "index.html").page
         assert page.locator(".cell:visible").count() == 2

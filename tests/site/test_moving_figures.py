@@ -377,9 +377,7 @@ def test_the_static_figures_make_way(page):
 
 
 def test_without_javascript_the_static_figures_stand(browser, page_site):
-    with browser.new_context(java_script_enabled=False) as context:
-        context.route(page_site.origin + "**", page_site.answer)
-        page = context.new_page()
-        page.goto(page_site.base)
+    with new_context(browser, page_site, java_script_enabled=False) as context:
+        page = visit(context, page_site, "index.html").page
         assert page.locator("img:visible").count() == 3
         assert page.locator("[data-figure]").all_inner_texts() == [""] * 3
